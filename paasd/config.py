@@ -1,0 +1,199 @@
+"""The daemon's own configuration: `paasd.toml`, overridden by command-line options.
+
+`Config` is the only place that knows defaults and the layout of the data directory. docs/config.md documents every
+setting and a test keeps it complete.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from paasd.errors import InvalidInput
+
+DEFAULT_CONFIG_FILE = Path("/etc/paasd/paasd.toml")
+
+
+@dataclass(frozen=True)
+class HttpConfig:
+    port: int = 80
+    https_port: int = 443
+    address: str = "0.0.0.0"
+    domain: str = "localhost"
+    """Apps are reached at `<app>.<domain>` until they have domains of their own."""
+
+
+@dataclass(frozen=True)
+class SshConfig:
+    port: int = 2222
+    address: str = "0.0.0.0"
+    transport: str = "embedded"
+    """`embedded` (paramiko in the daemon) or `openssh` (our own sshd process)."""
+    login_grace: float = 30.0
+    """Seconds a client may take to authenticate."""
+    max_unauthenticated: int = 100
+    max_per_source: int = 10
+
+
+@dataclass(frozen=True)
+class PushConfig:
+    create_apps: bool = True
+    max_size: int = 2 * 1024**3
+    """Bytes of one push, checked by Git before anything is stored."""
+
+
+@dataclass(frozen=True)
+class BuildConfig:
+    suite: str = "bookworm"
+    concurrency: int = 0
+    """Builds at a time; 0 derives it from cores and memory."""
+    timeout: int = 1800
+    """Seconds a build may take."""
+    idle_timeout: int = 600
+    """Seconds a build may print nothing."""
+    ca_bundle: str = "/etc/ssl/certs/ca-certificates.crt"
+    """Host certificates trusted inside builds; empty to leave them out."""
+    log_limit: int = 10 * 1024**2
+    """Bytes kept of one build's log."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    subnet_pool: str = "10.201.0.0/16"
+    """Each project gets a /24 of it."""
+    memory: int = 512 * 1024**2
+    cpus: float = 1.0
+    pids: int = 256
+    start_timeout: float = 60.0
+    """Seconds all instances of a deployment have to become healthy."""
+    drain: float = 30.0
+    """Seconds an old instance keeps its connections after the switch."""
+    stop_timeout: int = 30
+    """Seconds between SIGTERM and SIGKILL."""
+    port: int = 5000
+    """$PORT of web instances."""
+    firewall: bool = True
+    """Keep instances away from the host's services and the metadata address (needs CAP_NET_ADMIN)."""
+
+
+@dataclass(frozen=True)
+class KeepConfig:
+    releases: int = 10
+    """Releases per app whose images are kept as rollback targets."""
+    builds: int = 50
+    """Build logs per app."""
+    free_bytes: int = 2 * 1024**3
+    """New builds are refused below this much free disk."""
+
+
+@dataclass(frozen=True)
+class Config:
+    data_dir: Path
+    label: str = "paasd"
+    """Marks every engine object of this paasd, so that several can share an engine."""
+    docker_host: str = "unix:///var/run/docker.sock"
+    log_level: str = "info"
+    admin_key: str = ""
+    """File of the first administrator's public key, read at start."""
+    http: HttpConfig = field(default_factory=HttpConfig)
+    ssh: SshConfig = field(default_factory=SshConfig)
+    push: PushConfig = field(default_factory=PushConfig)
+    build: BuildConfig = field(default_factory=BuildConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+    keep: KeepConfig = field(default_factory=KeepConfig)
+
+    @property
+    def database(self) -> Path:
+        return self.data_dir / "state.db"
+
+    @property
+    def run_dir(self) -> Path:
+        """Sockets and pid files. Socket paths are limited to 107 bytes, so keep the data directory's path short."""
+        return self.data_dir / "run"
+
+    @property
+    def api_socket(self) -> Path:
+        return self.run_dir / "api.sock"
+
+    @property
+    def repositories(self) -> Path:
+        return self.data_dir / "repositories"
+
+    @property
+    def build_logs(self) -> Path:
+        return self.data_dir / "logs" / "builds"
+
+    @property
+    def edge_dir(self) -> Path:
+        return self.data_dir / "edge"
+
+    @property
+    def keys_dir(self) -> Path:
+        """Host keys and the master key."""
+        return self.data_dir / "keys"
+
+    def replace(self, changes: dict[str, Any]) -> Config:
+        """A copy with dotted settings replaced, as in `{"http.port": 8080}`; None values are ignored."""
+        return _apply(self, {key: value for key, value in changes.items() if value is not None})
+
+
+def load(path: Path | None, data_dir: Path) -> Config:
+    """Read `path` (TOML; None for defaults only). Raises InvalidInput naming the setting that is wrong."""
+    config = Config(data_dir=data_dir.absolute())
+    if path is None:
+        return config
+    try:
+        document = tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        raise InvalidInput(f"no configuration file at {path}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{path}: {error}") from error
+    return _apply(config, flatten(document))
+
+
+def settings() -> dict[str, Any]:
+    """Every setting with its default, by dotted name."""
+    return {name: value for name, value in flatten(dataclasses.asdict(Config(Path("/")))).items() if name != "data_dir"}
+
+
+def flatten(document: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in document.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
+def _apply(config: Config, changes: dict[str, Any]) -> Config:
+    sections: dict[str, dict[str, Any]] = {}
+    for name, value in changes.items():
+        section, _, key = name.rpartition(".")
+        sections.setdefault(section, {})[key] = value
+    top = {key: _checked(config, "", key, value) for key, value in sections.pop("", {}).items()}
+    for section, values in sections.items():
+        current = getattr(config, section, None)
+        if not dataclasses.is_dataclass(current) or isinstance(current, type):
+            raise InvalidInput(f"unknown section [{section}] in the configuration")
+        checked = {key: _checked(current, section, key, value) for key, value in values.items()}
+        top[section] = dataclasses.replace(current, **checked)
+    return dataclasses.replace(config, **top)
+
+
+def _checked(holder: Any, section: str, key: str, value: Any) -> Any:
+    name = f"{section}.{key}" if section else key
+    if key not in {f.name for f in dataclasses.fields(holder)}:
+        raise InvalidInput(f"unknown setting {name}", hint="docs/config.md lists every setting.")
+    current = getattr(holder, key)
+    if isinstance(current, Path) and isinstance(value, str | Path):
+        return Path(value).absolute()
+    if isinstance(current, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not type(current):
+        raise InvalidInput(f"{name} must be {type(current).__name__}, not {shown_type(value)}")
+    return value
+
+
+def shown_type(value: Any) -> str:
+    return f"{type(value).__name__} {value!r}"

@@ -1,0 +1,80 @@
+"""The contract of a driver: what runs instances. `tests/conformance/test_driver.py` is its executable form and runs
+on the in-memory fake and on every real driver."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from paasd.models import Instance, InstanceSpec, LogLine
+
+
+class OneOff(Protocol):
+    """A running one-off command. Close it (it is an async context manager) to remove its container."""
+
+    async def read(self) -> tuple[int, bytes] | None:
+        """Next output as `(stream, data)`, stream 1 or 2; None at the end."""
+
+    async def write(self, data: bytes) -> None: ...
+
+    async def close_input(self) -> None: ...
+
+    async def resize(self, columns: int, rows: int) -> None: ...
+
+    async def wait(self) -> int:
+        """Exit status of the command."""
+
+    async def __aenter__(self) -> OneOff: ...
+
+    async def __aexit__(self, *exc: object) -> None: ...
+
+
+@dataclass(frozen=True)
+class DriverEvent:
+    """Something happened to an instance behind or because of paasd: `start`, `die`, `oom`, `destroy`."""
+
+    action: str
+    instance: str
+    app_id: str
+
+
+class Driver(Protocol):
+    """All methods raise EngineUnavailable when the platform does not answer in time, EngineError when it refuses.
+
+    A driver sees only instances of its own paasd instance (by label); two paasd may share one engine.
+    """
+
+    async def ensure_network(self, name: str, subnets: Sequence[str], taken: Sequence[str] = ()) -> str:
+        """Create the private network `name` unless it exists, on the first of `subnets` (CIDR) that is free on the
+        platform and not in `taken`. Returns its subnet. Twice: the same subnet, nothing changed."""
+
+    async def remove_network(self, name: str) -> None:
+        """Remove the network. Missing: nothing happens. Still in use: raises EngineConflict."""
+
+    async def start(self, spec: InstanceSpec) -> None:
+        """Create and start one instance with the hardened defaults and a restart policy that outlives the daemon and
+        the engine. A spec whose name exists and runs: nothing happens; exists stopped: started again.
+        Raises EngineNotFound when the image is gone. On any failure nothing of the instance is left behind."""
+
+    async def stop(self, name: str, timeout: int = 30) -> None:
+        """SIGTERM, SIGKILL after `timeout` seconds, remove. Missing: nothing happens."""
+
+    async def list(self, app_id: str | None = None) -> Sequence[Instance]:
+        """Every instance of this paasd (or of one app), stopped and crashing ones included, one-offs excluded."""
+
+    async def inspect(self, name: str) -> Instance | None:
+        """One instance as it is now; None when it does not exist."""
+
+    async def one_off(self, spec: InstanceSpec, *, tty: tuple[int, int] | None = None, stdin: bool = False) -> OneOff:
+        """Run a command once in a container of its own, attached, without restart policy. `tty` = (columns, rows)."""
+
+    def logs(self, name: str, *, tail: int = 100, follow: bool = False) -> AsyncIterator[LogLine]:
+        """Lines an instance wrote, oldest first. A vanished instance ends the iteration. Undecodable bytes are
+        shown as backslash escapes; lines are cut at 16 KiB."""
+
+    def events(self) -> AsyncIterator[DriverEvent]:
+        """Events from now on, until the platform goes away (raises EngineUnavailable)."""
+
+    async def listening_ports(self, name: str) -> Sequence[int]:
+        """TCP ports the instance listens on, for error texts; empty when that cannot be found out."""

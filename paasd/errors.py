@@ -1,0 +1,174 @@
+"""Every error paasd raises on purpose, in one tree.
+
+    PaasdError
+    ├── InvalidInput 422            a value outside its grammar
+    │   └── SourceRejected          a repository that cannot be deployed, and how to fix it
+    ├── NotAuthenticated 401
+    ├── Forbidden 403
+    ├── NotFound 404                also what a stranger sees of a foreign object
+    ├── Conflict 409
+    │   ├── AlreadyExists
+    │   ├── Superseded              a newer push to the same app won
+    │   └── Cancelled
+    ├── TooLarge 413
+    ├── TooMany 429
+    ├── DeployFailed 422            the old release keeps serving
+    │   ├── BuildFailed
+    │   ├── ReleaseTaskFailed
+    │   └── HealthCheckFailed
+    ├── EngineError 502             the container engine refused
+    │   ├── EngineNotFound
+    │   ├── EngineConflict
+    │   └── EngineUnavailable 503   not running, or silent past its time-out
+    ├── EdgeError 502
+    │   └── InvalidSite 422         nginx -t refused one app's server block
+    └── DiskFull 507
+
+Foreign errors are translated into these where they enter (`docker_engine.py`, `route/`, `push/`). Each front door
+renders them once: `api/middleware.py` as RFC 9457 problem details, `cli/` and the push stream as ` !     ` lines.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class PaasdError(Exception):
+    """Base of the tree. `detail` says what was seen and why; `hint` is the next thing to type or change."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal-error"
+    hint: str = ""
+
+    def __init__(self, detail: str, *, hint: str = "") -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.hint = hint or type(self).hint
+
+    def problem(self) -> dict[str, Any]:
+        """RFC 9457 members, plus `code` and `hint`."""
+        return {
+            "type": f"about:blank#{self.code}",
+            "title": self.code.replace("-", " "),
+            "status": self.status,
+            "code": self.code,
+            "detail": self.detail,
+            "hint": self.hint,
+        }
+
+
+class InvalidInput(PaasdError):
+    status = 422
+    code = "invalid-input"
+
+
+class SourceRejected(InvalidInput):
+    code = "source-rejected"
+
+
+class NotAuthenticated(PaasdError):
+    status = 401
+    code = "not-authenticated"
+
+
+class Forbidden(PaasdError):
+    status = 403
+    code = "forbidden"
+
+
+class NotFound(PaasdError):
+    status = 404
+    code = "not-found"
+
+
+class Conflict(PaasdError):
+    status = 409
+    code = "conflict"
+
+
+class AlreadyExists(Conflict):
+    code = "already-exists"
+
+
+class Superseded(Conflict):
+    code = "superseded"
+
+
+class Cancelled(Conflict):
+    code = "cancelled"
+
+
+class TooLarge(PaasdError):
+    status = 413
+    code = "too-large"
+
+
+class TooMany(PaasdError):
+    status = 429
+    code = "too-many-requests"
+
+
+class DeployFailed(PaasdError):
+    status = 422
+    code = "deploy-failed"
+
+
+class BuildFailed(DeployFailed):
+    code = "build-failed"
+
+
+class ReleaseTaskFailed(DeployFailed):
+    code = "release-task-failed"
+
+
+class HealthCheckFailed(DeployFailed):
+    code = "health-check-failed"
+
+
+class EngineError(PaasdError):
+    status = 502
+    code = "engine-error"
+    hint = "Look at the engine's state with: paasd doctor"
+
+
+class EngineNotFound(EngineError):
+    code = "engine-not-found"
+
+
+class EngineConflict(EngineError):
+    code = "engine-conflict"
+
+
+class EngineUnavailable(EngineError):
+    status = 503
+    code = "engine-unavailable"
+    hint = "Start the Docker engine, then check with: paasd doctor"
+
+
+class EdgeError(PaasdError):
+    status = 502
+    code = "edge-error"
+    hint = "Check the edge with: paasd doctor"
+
+
+class InvalidSite(EdgeError):
+    status = 422
+    code = "invalid-site"
+
+
+class DiskFull(PaasdError):
+    status = 507
+    code = "disk-full"
+
+
+def from_problem(problem: dict[str, Any]) -> PaasdError:
+    """The error a client rebuilds from problem details it received; unknown codes become the base class."""
+    cls = _BY_CODE.get(str(problem.get("code")), PaasdError)
+    return cls(str(problem.get("detail", "the daemon gave no reason")), hint=str(problem.get("hint", "")))
+
+
+def _tree(cls: type[PaasdError]) -> list[type[PaasdError]]:
+    return [cls, *(sub for child in cls.__subclasses__() for sub in _tree(child))]
+
+
+_BY_CODE = {cls.code: cls for cls in _tree(PaasdError)}

@@ -1,0 +1,300 @@
+"""The values handed from stage to stage, and the grammars of the names in them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from paasd.errors import InvalidInput
+
+_APP_NAME = re.compile(r"[a-z](?:[a-z0-9]|-(?!-)){0,38}(?<!-)")
+_PROCESS_TYPE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_CONFIG_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+MAX_CONFIG_VALUE = 64 * 1024
+
+
+def app_name(value: str) -> str:
+    """Check a name of an app or project: a DNS label of 1–40 characters. Raises InvalidInput."""
+    if not _APP_NAME.fullmatch(value):
+        raise InvalidInput(
+            f"invalid name {shown(value)}",
+            hint="Use 1 to 40 lowercase letters, digits and single hyphens, starting with a letter.",
+        )
+    return value
+
+
+def process_type(value: str) -> str:
+    """Check a process type: an RFC 1123 label. Raises InvalidInput."""
+    if not _PROCESS_TYPE.fullmatch(value):
+        raise InvalidInput(
+            f"invalid process type {shown(value)}",
+            hint="Use 1 to 63 lowercase letters, digits and hyphens, like web or worker-high.",
+        )
+    return value
+
+
+def config_key(value: str) -> str:
+    """Check the name of a config var (POSIX environment variable name). Raises InvalidInput."""
+    if not _CONFIG_KEY.fullmatch(value):
+        raise InvalidInput(
+            f"invalid config var name {shown(value)}",
+            hint="Use letters, digits and underscores, not starting with a digit.",
+        )
+    return value
+
+
+def shown(value: str, limit: int = 60) -> str:
+    """`value` made safe to print: control characters escaped, long text cut."""
+    escaped = ascii(value)
+    return escaped if len(escaped) <= limit else f"{escaped[:limit]}…' ({len(value)} characters)"
+
+
+class Secret:
+    """A value that masks itself wherever it is printed; `reveal()` is the only way to the text."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(****)"
+
+    def __str__(self) -> str:
+        return "****"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._value == other._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+
+@dataclass(frozen=True)
+class Actor:
+    """Who asks: a user of an organization, or the box's own administrator (`user_id` None)."""
+
+    organization_id: str
+    user_id: str | None
+    name: str
+    admin: bool = False
+
+
+@dataclass(frozen=True)
+class Project:
+    id: str
+    organization_id: str
+    name: str
+    subnet: str | None
+    """CIDR of the project's own network, once it has one."""
+
+
+@dataclass(frozen=True)
+class App:
+    id: str
+    organization_id: str
+    project_id: str
+    project: str
+    name: str
+    environment: str
+    deploy_branch: str | None
+    release_id: str | None
+    """The release that is live; None before the first deployment."""
+    stopped: bool
+    scale: Mapping[str, int]
+    created_at: float
+
+
+@dataclass(frozen=True)
+class Push:
+    """One accepted `git push`."""
+
+    id: str
+    app_id: str
+    revision: str
+    branch: str
+    user: str
+
+
+@dataclass(frozen=True)
+class ProcessType:
+    name: str
+    command: str | None
+    """Shell text run by the image's /bin/sh; None means the image's own entry point."""
+
+
+class Status(StrEnum):
+    """States of builds and deployments. The last four are final."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    SUPERSEDED = "superseded"
+    CANCELLED = "cancelled"
+
+    @property
+    def final(self) -> bool:
+        return self not in (Status.QUEUED, Status.RUNNING)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a buildpack builds one checkout; pure data, made without touching the engine."""
+
+    buildpack: str
+    dockerfile: str
+    """Text of the Dockerfile, or its path inside the repository when `in_repository`."""
+    process_types: tuple[ProcessType, ...]
+    """Used when the repository has no Procfile."""
+    reasons: tuple[str, ...] = ()
+    """Lines for the build log: what was detected and which file decided it."""
+    in_repository: bool = False
+    user: str | None = None
+    """`uid:gid` to run as; None keeps the image's own user."""
+    bases: tuple[str, ...] = ()
+    """Local base images that must exist before the build starts."""
+
+
+@dataclass(frozen=True)
+class Build:
+    id: str
+    app_id: str
+    number: int
+    image: str
+    process_types: tuple[ProcessType, ...]
+    user: str | None
+    checks: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Release:
+    """Immutable `vN` of an app: image + config vars + process types."""
+
+    id: str
+    app_id: str
+    number: int
+    build_id: str | None
+    image: str
+    user: str | None
+    config: Mapping[str, Secret]
+    process_types: tuple[ProcessType, ...]
+    checks: Mapping[str, Any]
+    """`healthchecks` of app.json, merged with what `checks:set` says."""
+    description: str
+    created_by: str
+    created_at: float
+
+    @property
+    def version(self) -> str:
+        return f"v{self.number}"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Per instance. Memory in bytes (swap is not added), CPUs in cores."""
+
+    memory: int = 512 * 1024 * 1024
+    cpus: float = 1.0
+    pids: int = 256
+
+
+@dataclass(frozen=True)
+class InstanceSpec:
+    """Everything a driver needs to run one instance. `name` is unique on the engine and never reused."""
+
+    name: str
+    app_id: str
+    app: str
+    release: int
+    process_type: str
+    index: int
+    image: str
+    command: tuple[str, ...] | None
+    """Argument list; None runs what the image says."""
+    env: Mapping[str, Secret]
+    network: str
+    address: str | None
+    """Fixed IPv4 address in `network`; None lets the engine choose (one-off commands)."""
+    limits: Limits = Limits()
+    user: str | None = None
+    stop_timeout: int = 30
+    """Seconds between SIGTERM and SIGKILL."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    keep_image_entrypoint: bool = False
+    """True for images that bring their own: `command` then becomes its arguments."""
+
+
+class InstanceState(StrEnum):
+    STARTING = "starting"
+    RUNNING = "running"
+    CRASHING = "crashing"
+    """The engine restarts it again and again, with growing pauses."""
+    EXITED = "exited"
+
+
+@dataclass(frozen=True)
+class Instance:
+    """What the driver sees on the platform, whoever put it there."""
+
+    name: str
+    app_id: str
+    release: int
+    process_type: str
+    index: int
+    state: InstanceState
+    address: str | None
+    image: str
+    restarts: int = 0
+    exit_code: int | None = None
+    oom_killed: bool = False
+    pid: int | None = None
+    started_at: float | None = None
+
+
+@dataclass(frozen=True)
+class LogLine:
+    at: float
+    """Seconds since the epoch."""
+    instance: str
+    """`web.1`"""
+    text: str
+    stderr: bool = False
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where an instance listens."""
+
+    address: str
+    port: int
+    weight: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.address}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Route:
+    """What the edge does with an app's requests. No endpoints: a 503 page that retries."""
+
+    app: str
+    endpoints: tuple[Endpoint, ...] = ()
+    release: int = 0
+
+
+@dataclass(frozen=True)
+class Site:
+    """One app's generated Nginx server block."""
+
+    app: str
+    domains: tuple[str, ...]
+    client_max_body_size: str = "100m"
+    read_timeout: int = 60
+    """Seconds the edge waits for an app between two reads."""

@@ -1,0 +1,61 @@
+"""One SSH session, whichever transport carried it: the value a front hands over and the doors it opens."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from paasd.models import Actor
+
+
+@dataclass
+class Terminal:
+    """The client's pseudo terminal."""
+
+    columns: int
+    rows: int
+    name: str = "xterm"
+
+
+@dataclass
+class Session:
+    """An authenticated `exec` request. The three file descriptors belong to the session and are closed by its handler;
+    `gone` is set when the client went away, `terminal.columns/rows` change when its window does."""
+
+    actor: Actor
+    key_id: str
+    command: str
+    """As the client sent it, at most 64 KiB; may be hostile."""
+    stdin: int
+    stdout: int
+    stderr: int
+    terminal: Terminal | None = None
+    git_protocol: str | None = None
+    """Already checked to be `version=0`, `1` or `2`."""
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
+    resized: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass(frozen=True)
+class GitService:
+    """How to run git for one repository: prepared after the app and the permission were checked."""
+
+    repository: Path
+    environment: Mapping[str, str]
+
+
+class FrontDoors(Protocol):
+    """What the SSH front needs of the rest of the daemon. Coroutines run on the daemon's loop."""
+
+    async def authenticate(self, key_type: str, key_blob: bytes) -> tuple[Actor, str] | None:
+        """The user who owns this public key and the key's id, or None. Has no side effects: it is also asked for
+        keys that are only offered and never prove themselves."""
+
+    async def git(self, session: Session, service: str, app: str) -> GitService:
+        """Authorize `git-receive-pack` or `git-upload-pack` on an app. Raises PaasdError."""
+
+    def run_command(self, session: Session, argv: Sequence[str]) -> int:
+        """Run one of paasd's commands as the session's actor; blocking, called in a thread; returns the exit status."""
