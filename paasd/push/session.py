@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -20,10 +20,12 @@ class Terminal:
     name: str = "xterm"
 
 
-@dataclass
+@dataclass(eq=False)
 class Session:
-    """An authenticated `exec` request. The three file descriptors belong to the session and are closed by its handler;
-    `gone` is set when the client went away, `terminal.columns/rows` change when its window does."""
+    """An authenticated `exec` request. The three file descriptors belong to the session and are closed by its handler.
+
+    `gone` is set when the client went away or pressed Ctrl-C on a terminal in cooked mode; `terminal.columns/rows`
+    change when the client's window does, and `resized` is set then."""
 
     actor: Actor
     key_id: str
@@ -37,6 +39,26 @@ class Session:
     """Already checked to be `version=0`, `1` or `2`."""
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     resized: asyncio.Event = field(default_factory=asyncio.Event)
+    _farewells: list[Callable[[], None]] = field(default_factory=list)
+
+    def when_gone(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called on the daemon's loop once the client is gone, so that a command blocked in its own
+        thread can be woken. It may be called twice; it must not block. May be used from any thread."""
+        self._farewells.append(callback)
+        if self.gone.is_set():
+            callback()
+
+    def leave(self) -> None:
+        """Tell everybody that the client is gone. On the daemon's loop only."""
+        self.gone.set()
+        for callback in list(self._farewells):
+            callback()
+
+    def resize(self, columns: int, rows: int) -> None:
+        """Note the client's new window size. On the daemon's loop only."""
+        if self.terminal and columns > 0 and rows > 0:
+            self.terminal.columns, self.terminal.rows = columns, rows
+            self.resized.set()
 
 
 @dataclass(frozen=True)
