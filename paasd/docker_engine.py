@@ -137,8 +137,8 @@ class DockerEngine:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         docker = await self._ready()
         url = URL(path.lstrip("/")).with_query(_encoded(params))
-        upload = _Upload(data) if data is not None and not isinstance(data, bytes) else None
-        body = jsonlib.dumps(json).encode() if json is not None else upload.pieces() if upload else data
+        upload = _Upload(_cut(data) if isinstance(data, bytes) else data) if data is not None else None
+        body = upload.pieces() if upload else jsonlib.dumps(json).encode() if json is not None else None
         kind = "application/json" if data is None else "application/x-tar"
         try:
             async with docker._query(
@@ -278,6 +278,12 @@ class _Upload:
         except Exception as error:
             self.error = error
             raise
+
+
+async def _cut(data: bytes) -> AsyncIterator[bytes]:
+    # In one piece it would hold up the event loop.
+    for start in range(0, len(data), 2**16):
+        yield data[start : start + 2**16]
 
 
 def negotiated(offered: str) -> str:

@@ -30,6 +30,10 @@ async def hang(request: web.Request) -> web.StreamResponse:
 async def lines(request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse()
     await response.prepare(request)
+    if "break" in request.query:
+        assert request.transport is not None
+        request.transport.abort()
+        return response
     for piece in (b'{"a": 1}\n{"b"', b": 2}\n\n", b'{"c": 3}'):
         await response.write(piece)
     if "hang" in request.query:
@@ -125,6 +129,14 @@ async def test_a_stream_that_falls_silent_is_ended(serve: Serve) -> None:
     engine = await serve("1.45")
     with pytest.raises(EngineUnavailable, match="GET /lines within"):
         async with engine.stream("GET", "/lines", params={"hang": 1}, idle_timeout=0.05) as stream:
+            async for _ in stream.json_lines():
+                pass
+
+
+async def test_a_stream_that_breaks_off_is_unavailable(serve: Serve) -> None:
+    engine = await serve("1.45")
+    with pytest.raises(EngineUnavailable, match="GET /lines"):
+        async with engine.stream("GET", "/lines", params={"break": 1}) as stream:
             async for _ in stream.json_lines():
                 pass
 

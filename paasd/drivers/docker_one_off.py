@@ -1,0 +1,84 @@
+"""A one-off command: a container of its own, attached before it starts so that no output is lost."""
+
+from __future__ import annotations
+
+import asyncio
+
+from paasd.docker_engine import DockerEngine, Hijacked
+from paasd.errors import EngineConflict, EngineError, EngineNotFound
+
+_WAIT_ROUND = 30.0
+
+
+class DockerOneOff:
+    """See `drivers.base.OneOff`."""
+
+    def __init__(self, engine: DockerEngine, container: str, connection: Hijacked) -> None:
+        self._engine = engine
+        self._container = container
+        self._connection = connection
+
+    @classmethod
+    async def start(
+        cls, engine: DockerEngine, container: str, *, tty: tuple[int, int] | None, stdin: bool
+    ) -> DockerOneOff:
+        params = {"stream": True, "stdin": stdin, "stdout": True, "stderr": True}
+        path = f"/containers/{container}"
+        connection = await engine.hijack(f"{path}/attach", params=params, tty=tty is not None)
+        try:
+            await engine.request("POST", f"{path}/start", timeout=60)
+        except BaseException:
+            await connection.close()
+            raise
+        command = cls(engine, container, connection)
+        if tty is not None:
+            await command.resize(*tty)
+        return command
+
+    async def read(self) -> tuple[int, bytes] | None:
+        return await self._connection.read()
+
+    async def write(self, data: bytes) -> None:
+        await self._connection.write(data)
+
+    async def close_input(self) -> None:
+        await self._connection.close_input()
+
+    async def resize(self, columns: int, rows: int) -> None:
+        try:
+            await self._engine.request(
+                "POST", f"/containers/{self._container}/resize", params={"w": columns, "h": rows}
+            )
+        except (EngineConflict, EngineNotFound):
+            return  # it has ended already
+
+    async def wait(self) -> int:
+        # In rounds, so that an engine that hangs is noticed however long the command runs.
+        while True:
+            try:
+                async with asyncio.timeout(_WAIT_ROUND):
+                    result = await self._engine.request(
+                        "POST", f"/containers/{self._container}/wait", timeout=_WAIT_ROUND * 2
+                    )
+                return int(result["StatusCode"])
+            except TimeoutError:
+                await self._engine.version()
+                await self._engine.request("GET", "/_ping")
+
+    async def __aenter__(self) -> DockerOneOff:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._connection.close()
+        await asyncio.shield(self._remove())
+
+    async def _remove(self) -> None:
+        try:
+            await self._engine.request(
+                "DELETE", f"/containers/{self._container}", params={"force": 1, "v": 1}, timeout=60
+            )
+        except EngineNotFound:
+            return
+        except EngineError as error:
+            if not isinstance(error, EngineConflict):
+                raise

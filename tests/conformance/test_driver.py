@@ -1,0 +1,323 @@
+"""What `drivers/base.py` promises, on the in-memory fake and on a real Docker engine."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from paasd.docker_engine import DockerEngine
+from paasd.drivers.base import Driver, DriverEvent
+from paasd.drivers.docker import DockerDriver
+from paasd.errors import EngineConflict, EngineError, EngineNotFound
+from paasd.models import Instance, InstanceSpec, InstanceState, LogLine, Secret
+from tests.fakes import FakeDriver
+from tests.images import TEST_IMAGE, ensure_test_image
+
+SUBNETS = [f"10.213.{third}.0/24" for third in range(24)]
+SLEEP = ("/bin/sleep", "3600")
+
+
+def sh(script: str) -> tuple[str, ...]:
+    return ("/bin/sh", "-c", script)
+
+
+@dataclass
+class Rig:
+    """A driver, and what a test needs to reach behind its back."""
+
+    driver: Driver
+    label: str
+    halt: Callable[[str], Awaitable[None]]
+    """End an instance without removing it."""
+
+    def spec(self, name: str = "web-1", command: tuple[str, ...] = SLEEP, **changes: Any) -> InstanceSpec:
+        facts: dict[str, Any] = {
+            "name": f"{self.label}-{name}",
+            "app_id": "app-1",
+            "app": "hello",
+            "release": 3,
+            "process_type": "web",
+            "index": 1,
+            "image": TEST_IMAGE,
+            "command": command,
+            "env": {"GREETING": Secret("hello")},
+            "network": self.label,
+            "address": None,
+        }
+        return InstanceSpec(**(facts | changes))
+
+    async def network(self) -> str:
+        """The network instances run in; its first three numbers, to make addresses with."""
+        subnet = await self.driver.ensure_network(self.label, SUBNETS)
+        return subnet.rpartition(".")[0]
+
+
+@pytest.fixture(params=["fake", pytest.param("docker", marks=pytest.mark.engine)])
+async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
+    label = f"paasd-test-{secrets.token_hex(4)}"
+    if request.param == "fake":
+        fake = FakeDriver([TEST_IMAGE])
+
+        async def halt_fake(name: str) -> None:
+            fake.halt(name)
+
+        yield Rig(fake, label, halt_fake)
+        return
+    engine = DockerEngine("unix:///var/run/docker.sock")
+    await ensure_test_image(engine)
+
+    async def halt(name: str) -> None:
+        await engine.request("POST", f"/containers/{name}/stop", params={"t": 0})
+
+    try:
+        yield Rig(DockerDriver(engine, label), label, halt)
+    finally:
+        await remove_all(engine, label)
+        await engine.close()
+
+
+async def remove_all(engine: DockerEngine, label: str) -> None:
+    filters = {"filters": {"label": [f"paasd.instance={label}"]}}
+    for container in await engine.request("GET", "/containers/json", params={"all": 1, **filters}):
+        await engine.request("DELETE", f"/containers/{container['Id']}", params={"force": 1, "v": 1})
+    for network in await engine.request("GET", "/networks", params=filters):
+        await engine.request("DELETE", f"/networks/{network['Id']}")
+
+
+async def until(holds: Callable[[], Awaitable[Any]]) -> Any:
+    """Ask again and again until the answer is true."""
+    async with asyncio.timeout(20):
+        while True:
+            if answer := await holds():
+                return answer
+            await asyncio.sleep(0.02)
+
+
+async def eventually(rig: Rig, name: str, true: Callable[[Instance], bool]) -> Instance:
+    async def holds() -> Instance | None:
+        instance = await rig.driver.inspect(name)
+        return instance if instance is not None and true(instance) else None
+
+    found: Instance = await until(holds)
+    return found
+
+
+async def test_a_network_is_made_once(rig: Rig) -> None:
+    first = await rig.driver.ensure_network(rig.label, SUBNETS)
+    assert first in SUBNETS
+    assert await rig.driver.ensure_network(rig.label, list(reversed(SUBNETS))) == first
+
+
+async def test_two_networks_never_share_a_subnet(rig: Rig) -> None:
+    first = await rig.driver.ensure_network(rig.label, SUBNETS)
+    second = await rig.driver.ensure_network(f"{rig.label}-b", [first, *SUBNETS])
+    assert second != first
+
+
+async def test_taken_subnets_are_left_alone(rig: Rig) -> None:
+    chosen = await rig.driver.ensure_network(rig.label, SUBNETS, taken=SUBNETS[:12])
+    assert chosen in SUBNETS[12:]
+
+
+async def test_no_free_subnet_is_a_conflict(rig: Rig) -> None:
+    with pytest.raises(EngineConflict, match="no free subnet"):
+        await rig.driver.ensure_network(rig.label, SUBNETS[:2], taken=["10.213.0.0/16"])
+
+
+async def test_a_network_is_removed_when_unused(rig: Rig) -> None:
+    await rig.network()
+    await rig.driver.start(rig.spec())
+    with pytest.raises(EngineConflict, match="in use"):
+        await rig.driver.remove_network(rig.label)
+    await rig.driver.stop(rig.spec().name, timeout=5)
+    await rig.driver.remove_network(rig.label)
+    await rig.driver.remove_network(rig.label)
+
+
+async def test_a_started_instance_is_listed_as_it_was_asked_for(rig: Rig) -> None:
+    address = f"{await rig.network()}.20"
+    spec = rig.spec(address=address)
+    await rig.driver.start(spec)
+    instance = await rig.driver.inspect(spec.name)
+    assert instance is not None
+    assert list(await rig.driver.list()) == [instance]
+    assert (instance.name, instance.app_id, instance.release) == (spec.name, "app-1", 3)
+    assert (instance.process_type, instance.index, instance.image) == ("web", 1, TEST_IMAGE)
+    assert (instance.state, instance.address) == (InstanceState.RUNNING, address)
+    assert instance.pid and instance.started_at and instance.exit_code is None and instance.restarts == 0
+
+
+async def test_starting_twice_changes_nothing(rig: Rig) -> None:
+    await rig.network()
+    await rig.driver.start(rig.spec())
+    before = await rig.driver.inspect(rig.spec().name)
+    await rig.driver.start(rig.spec())
+    assert await rig.driver.inspect(rig.spec().name) == before
+
+
+async def test_a_stopped_instance_is_started_again(rig: Rig) -> None:
+    await rig.network()
+    spec = rig.spec()
+    await rig.driver.start(spec)
+    await rig.halt(spec.name)
+    await eventually(rig, spec.name, lambda instance: instance.state is InstanceState.EXITED)
+    await rig.driver.start(spec)
+    await eventually(rig, spec.name, lambda instance: instance.state is InstanceState.RUNNING)
+
+
+async def test_instances_are_listed_by_app(rig: Rig) -> None:
+    await rig.network()
+    await rig.driver.start(rig.spec("one"))
+    await rig.driver.start(rig.spec("two", app_id="app-2"))
+    assert [instance.app_id for instance in await rig.driver.list("app-2")] == ["app-2"]
+    assert len(await rig.driver.list()) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        ({"image": "paasd-test/none:1"}, EngineNotFound),
+        ({"network": "paasd-test-none"}, EngineError),
+    ],
+)
+async def test_a_failed_start_leaves_nothing(rig: Rig, changes: dict[str, Any], kind: type[EngineError]) -> None:
+    await rig.network()
+    with pytest.raises(kind):
+        await rig.driver.start(rig.spec(**changes))
+    assert await rig.driver.inspect(rig.spec().name) is None
+
+
+async def test_an_address_in_use_is_a_conflict(rig: Rig) -> None:
+    address = f"{await rig.network()}.20"
+    await rig.driver.start(rig.spec("one", address=address))
+    with pytest.raises(EngineConflict, match="address"):
+        await rig.driver.start(rig.spec("two", address=address))
+    assert len(await rig.driver.list()) == 1
+
+
+async def test_stop_removes_and_may_be_repeated(rig: Rig) -> None:
+    await rig.network()
+    await rig.driver.start(rig.spec())
+    await rig.driver.stop(rig.spec().name, timeout=5)
+    assert await rig.driver.inspect(rig.spec().name) is None
+    await rig.driver.stop(rig.spec().name)
+
+
+async def test_stop_ends_an_instance_that_ignores_sigterm(rig: Rig) -> None:
+    await rig.network()
+    await rig.driver.start(rig.spec(command=sh("trap '' TERM; sleep 3600")))
+    await rig.driver.stop(rig.spec().name, timeout=1)
+    assert await rig.driver.inspect(rig.spec().name) is None
+
+
+async def test_a_crashing_instance_is_restarted_and_says_so(rig: Rig) -> None:
+    await rig.network()
+    spec = rig.spec(command=sh("exit 3"))
+    await rig.driver.start(spec)
+    instance = await eventually(rig, spec.name, lambda i: i.restarts > 0 and i.state is InstanceState.CRASHING)
+    assert instance.exit_code == 3
+
+
+async def test_logs_come_in_order_with_their_stream(rig: Rig) -> None:
+    await rig.network()
+    spec = rig.spec(command=sh("echo one; echo two >&2; sleep 3600"))
+    await rig.driver.start(spec)
+
+    async def both() -> list[LogLine] | None:
+        lines = [line async for line in rig.driver.logs(spec.name)]
+        return lines if len(lines) == 2 else None
+
+    lines = await until(both)
+    assert sorted((line.text, line.stderr, line.instance) for line in lines) == [
+        ("one", False, "web.1"),
+        ("two", True, "web.1"),
+    ]
+    assert lines == sorted(lines, key=lambda line: line.at)
+    assert [line async for line in rig.driver.logs(spec.name, tail=1)] == lines[-1:]
+
+
+async def test_followed_logs_end_when_the_instance_vanishes(rig: Rig) -> None:
+    await rig.network()
+    spec = rig.spec(command=sh("echo ready; sleep 3600"))
+    await rig.driver.start(spec)
+    lines = []
+    async with asyncio.timeout(20):
+        async for line in rig.driver.logs(spec.name, follow=True):
+            lines.append(line.text)
+            await rig.driver.stop(spec.name, timeout=0)
+    assert lines == ["ready"]
+
+
+async def test_logs_of_a_missing_instance_are_empty(rig: Rig) -> None:
+    assert [line async for line in rig.driver.logs("paasd-test-none", follow=True)] == []
+
+
+async def test_a_one_off_gives_its_output_and_status(rig: Rig) -> None:
+    await rig.network()
+    spec = rig.spec("run", sh("echo out; echo err >&2; exit 7"))
+    output = {1: b"", 2: b""}
+    async with asyncio.timeout(20):
+        async with await rig.driver.one_off(spec) as command:
+            while (piece := await command.read()) is not None:
+                output[piece[0]] += piece[1]
+            assert await command.wait() == 7
+    assert output == {1: b"out\n", 2: b"err\n"}
+    assert await rig.driver.inspect(spec.name) is None
+
+
+async def test_a_one_off_reads_its_input_to_the_end(rig: Rig) -> None:
+    await rig.network()
+    async with asyncio.timeout(20):
+        async with await rig.driver.one_off(rig.spec("run", ("/bin/cat",)), stdin=True) as command:
+            assert await rig.driver.list() == []
+            await command.write(b"to and fro")
+            assert await command.read() == (1, b"to and fro")
+            await command.close_input()
+            assert await command.read() is None
+            assert await command.wait() == 0
+
+
+async def test_a_one_off_that_cannot_start_leaves_nothing(rig: Rig) -> None:
+    await rig.network()
+    with pytest.raises(EngineNotFound):
+        await rig.driver.one_off(rig.spec("run", image="paasd-test/none:1"))
+    assert await rig.driver.inspect(rig.spec("run").name) is None
+
+
+async def test_a_missing_command_ends_with_status_127(rig: Rig) -> None:
+    await rig.network()
+    async with asyncio.timeout(20):
+        async with await rig.driver.one_off(rig.spec("run", ("/bin/none",))) as command:
+            assert await command.wait() == 127
+
+
+async def test_events_tell_what_happens(rig: Rig) -> None:
+    await rig.network()
+    seen: list[DriverEvent] = []
+    spec = rig.spec()
+
+    async def listen() -> None:
+        async for event in rig.driver.events():
+            seen.append(event)
+            if event.action == "destroy":
+                return
+
+    listener = asyncio.create_task(listen())
+    await asyncio.sleep(0.2)
+    await rig.driver.start(spec)
+    await rig.driver.stop(spec.name, timeout=5)
+    await asyncio.wait_for(listener, 20)
+    assert seen == [DriverEvent(action, spec.name, "app-1") for action in ("start", "die", "destroy")]
+
+
+async def test_listening_ports_are_found(rig: Rig) -> None:
+    await rig.network()
+    spec = rig.spec(command=("/bin/httpd", "-f", "-p", "3000"))
+    await rig.driver.start(spec)
+    assert list(await until(lambda: rig.driver.listening_ports(spec.name))) == [3000]
+    assert list(await rig.driver.listening_ports("paasd-test-none")) == []
