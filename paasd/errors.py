@@ -115,6 +115,8 @@ class DeployFailed(PaasdError):
 
 class BuildFailed(DeployFailed):
     code = "build-failed"
+    log_tail: tuple[str, ...] = ()
+    """The last lines of the step that failed."""
 
 
 class ReleaseTaskFailed(DeployFailed):

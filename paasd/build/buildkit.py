@@ -1,0 +1,163 @@
+"""Builds an image with the engine's own BuildKit: the context is streamed in, progress is streamed out."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import re
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+
+from paasd.build.output import BuildOutput, title
+from paasd.build.trace import decode
+from paasd.docker_engine import DockerEngine
+from paasd.errors import BuildFailed, EngineError, InvalidInput, SourceRejected
+from paasd.models import shown
+
+_EXIT_CODE = re.compile(r"exit code: (\d+)")
+_SYNTAX = re.compile(r"(?:#|//)\s*syntax\s*=\s*(.*?)\s*", re.IGNORECASE)
+_STOCK_FRONTEND = re.compile(r"(?:docker\.io/)?docker/dockerfile(?:[:@].*)?")
+_NO_BASE = re.compile(r"pull access denied|failed to do request|no such host|not found: not found|i/o timeout")
+_CANCEL_TIMEOUT = 10.0
+
+
+async def build_image(
+    engine: DockerEngine,
+    context: AsyncIterator[bytes],
+    *,
+    tag: str,
+    dockerfile: str = "Dockerfile",
+    labels: Mapping[str, str] | None = None,
+    build_args: Mapping[str, str] | None = None,
+    on_line: Callable[[str], None],
+    timeout: float,
+    idle_timeout: float,
+) -> str:
+    """Build `context` (an uncompressed tar) and return the image's id.
+
+    Raises BuildFailed with the failed instruction and the last lines it wrote (`log_tail`), or with the time limit
+    that was passed. Cancelling the task ends the build in the engine too.
+    """
+    if "BUILDKIT_SYNTAX" in (build_args or {}):
+        raise InvalidInput("the build argument BUILDKIT_SYNTAX is not allowed: it would run a foreign build frontend")
+    build_id = uuid.uuid4().hex
+    params = {
+        "version": 2,
+        "buildid": build_id,
+        "t": tag,
+        "dockerfile": dockerfile,
+        "labels": dict(labels or {}),
+        "buildargs": dict(build_args or {}),
+        "forcerm": True,
+    }
+    try:
+        async with asyncio.timeout(timeout) as whole, asyncio.timeout(idle_timeout) as idle:
+            return await _run(engine, context, params, BuildOutput(on_line), _Activity(idle, idle_timeout))
+    except TimeoutError:
+        await _cancel(engine, build_id)
+        if whole.expired():
+            raise _too_long(f"the build took longer than {timeout:g} s", "build.timeout") from None
+        if idle.expired():
+            raise _too_long(f"the build printed nothing for {idle_timeout:g} s", "build.idle_timeout") from None
+        raise
+    except asyncio.CancelledError:
+        await asyncio.shield(_cancel(engine, build_id))
+        raise
+
+
+def pin_frontend(dockerfile: str) -> str:
+    """Drop `# syntax=docker/dockerfile…`: the engine's own frontend is used, so that no registry is needed.
+
+    Raises SourceRejected for any other frontend, which would be foreign code running inside the builder.
+    """
+    lines = dockerfile.removeprefix("\ufeff").splitlines(keepends=True)
+    kept: list[str] = []
+    for number, line in enumerate(lines, 1):
+        stripped = line.strip()
+        if stripped and not stripped.startswith(("#", "//")):
+            return "".join(kept + lines[number - 1 :])
+        if match := _SYNTAX.fullmatch(stripped):
+            _check_frontend(match[1], number)
+            continue
+        kept.append(line)
+    return "".join(kept)
+
+
+def _check_frontend(frontend: str, line: int) -> None:
+    if not _STOCK_FRONTEND.fullmatch(frontend):
+        raise SourceRejected(
+            f"Dockerfile line {line} asks for the build frontend {shown(frontend)}; only Docker's own is allowed",
+            hint="Remove the line, or write: # syntax=docker/dockerfile:1",
+        )
+
+
+class _Activity:
+    """Postpones the idle limit whenever the build or the upload of its context moves."""
+
+    def __init__(self, limit: asyncio.Timeout, seconds: float) -> None:
+        self._limit = limit
+        self._seconds = seconds
+
+    def seen(self) -> None:
+        self._limit.reschedule(asyncio.get_running_loop().time() + self._seconds)
+
+    async def watch(self, context: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        async for piece in context:
+            if not self._limit.expired():
+                self.seen()
+            yield piece
+
+
+async def _run(
+    engine: DockerEngine,
+    context: AsyncIterator[bytes],
+    params: dict[str, Any],
+    output: BuildOutput,
+    activity: _Activity,
+) -> str:
+    image = ""
+    data = activity.watch(context)
+    async with engine.stream("POST", "/build", params=params, data=data, open_timeout=None) as stream:
+        async for message in stream.json_lines():
+            if message.get("id") == "moby.buildkit.trace":
+                status = decode(base64.b64decode(message["aux"]))
+                output.show(status)
+                if status.vertexes or status.logs:
+                    activity.seen()
+            elif message.get("id") == "moby.image.id":
+                image = message["aux"]["ID"]
+            elif "error" in message:
+                raise _failure(str(message["error"]), output)
+    if not image:
+        raise EngineError("the container engine ended the build without an image")
+    return image
+
+
+def _failure(message: str, output: BuildOutput) -> BuildFailed:
+    code = _EXIT_CODE.search(message)
+    step = title(output.failed.name) if output.failed else "the build"
+    detail = f"{step} failed with exit code {code[1]}" if code else f"{step} failed: {message}"
+    error = BuildFailed(detail, hint=_hint(message, code[1] if code else ""))
+    error.log_tail = output.tail()
+    return error
+
+
+def _hint(message: str, code: str) -> str:
+    if code == "137":
+        return "The step was killed, most likely for want of memory."
+    if _NO_BASE.search(message):
+        return "The engine could not get that image: use one it has (docker images) or one it can pull."
+    return "Mend what the last lines above complain about, commit and push again."
+
+
+def _too_long(detail: str, setting: str) -> BuildFailed:
+    return BuildFailed(f"{detail} ({setting})", hint=f"Make the build faster, or raise {setting} in paasd.toml.")
+
+
+async def _cancel(engine: DockerEngine, build_id: str) -> None:
+    """Closing the connection cancels a build; this says it once more by its id, in case the engine did not notice."""
+    try:
+        await engine.request("POST", "/build/cancel", params={"id": build_id}, timeout=_CANCEL_TIMEOUT)
+    except EngineError:
+        return
