@@ -1,0 +1,108 @@
+-- Picks the endpoint of a request, and the next one when a connection could not be made.
+
+local base = require "resty.core.base"
+local balancer = require "ngx.balancer"
+local ffi = require "ffi"
+local routes = require "paasd.routes"
+local workers = require "paasd.workers"
+
+local cast, tonumber, gmatch, min = ffi.cast, tonumber, string.gmatch, math.min
+local get_request = base.get_request
+local set_current_peer, set_more_tries = balancer.set_current_peer, balancer.set_more_tries
+local route_of = routes.of
+local now = ngx.now
+
+local BUSY = -3          -- NGX_BUSY: Nginx answers 502, and the error page is ours
+local MAX_TRIES = 5
+local PENALTY = 1        -- seconds a worker avoids an endpoint that refused
+
+local M = {}
+
+-- Request (its address) -> endpoint it was sent to, until it ends: an entry when a request asks again means that its
+-- endpoint failed. Much cheaper than ngx.ctx, which makes a table for each request.
+local current = {}
+
+-- The endpoint of a finished request, whose place it gives back; nil when it never had one.
+function M.release()
+    local request = tonumber(cast("uintptr_t", get_request()))
+    local endpoint = current[request]
+    if endpoint then
+        current[request] = nil
+        endpoint.active = endpoint.active - 1
+    end
+    return endpoint
+end
+
+local function next_of(route)
+    local position = route.position
+    route.position = position < route.size and position + 1 or 1
+    return route.slots[position]
+end
+
+-- As next_of, but around endpoints that refused a moment ago, unless all did.
+local function next_up(route)
+    local time = now()
+    if time >= route.careful_until then
+        route.careful_until = nil
+        return next_of(route)
+    end
+    for _ = 1, route.size do
+        local endpoint = next_of(route)
+        if endpoint.down_until <= time then
+            return endpoint
+        end
+    end
+    return next_of(route)
+end
+
+-- Bytes that reached an earlier endpoint may have been acted on: such a request is never sent again.
+local function was_sent()
+    for number in gmatch(ngx.var.upstream_bytes_sent or "", "%d+") do
+        if number ~= "0" then
+            return true
+        end
+    end
+    return false
+end
+
+local function retried(route, request)
+    local failed = current[request]
+    M.release()
+    if was_sent() then
+        return false
+    end
+    if failed then
+        failed.down_until = now() + PENALTY
+        route.careful_until = failed.down_until
+    end
+    return true
+end
+
+function M.pick(app)
+    local route = route_of(app)
+    local request = tonumber(cast("uintptr_t", get_request()))
+    if current[request] then
+        if not retried(route, request) then
+            return ngx.exit(BUSY)
+        end
+    elseif route.count > 1 then
+        set_more_tries(min(route.count, MAX_TRIES) - 1)
+    end
+    local endpoint
+    if route.careful_until then
+        endpoint = next_up(route)
+    else
+        endpoint = next_of(route)
+    end
+    if not endpoint then
+        return ngx.exit(BUSY)
+    end
+    current[request] = endpoint
+    endpoint.active = endpoint.active + 1
+    if workers.exiting then
+        workers.report()
+    end
+    set_current_peer(endpoint.address, endpoint.port)
+end
+
+return M

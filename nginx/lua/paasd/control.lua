@@ -1,0 +1,64 @@
+-- What paasd asks over the control socket: the route table, counters, requests in flight. Plain lines of text.
+
+local routes = require "paasd.routes"
+local counters = require "paasd.counters"
+local workers = require "paasd.workers"
+
+local M = {}
+
+local function lines(map, format)
+    local text = {}
+    for key, value in pairs(map) do
+        text[#text + 1] = string.format(format, key, value)
+    end
+    return table.concat(text)
+end
+
+local function body()
+    ngx.req.read_body()
+    return ngx.req.get_body_data() or ""
+end
+
+local function stored(ok, err)
+    if not ok then
+        ngx.status = 507
+        return "the route table is full: " .. tostring(err) .. "\n"
+    end
+    return ""
+end
+
+local collections = {
+    ["GET /generation"] = function() return workers.generation .. " " .. workers.oldest_generation() .. "\n" end,
+    ["GET /routes"] = function() return lines(routes.all(), "%s %s\n") end,
+    ["PUT /routes"] = function() return stored(routes.replace(body())) end,
+    ["GET /counters"] = counters.text,
+    ["GET /in-flight"] = function() return lines(workers.in_flight(), "%s %d\n") end,
+}
+
+local members = {
+    ["PUT /routes/"] = function(app) return stored(routes.set(app, body())) end,
+    ["DELETE /routes/"] = function(app) routes.remove(app) return "" end,
+    ["DELETE /counters/"] = function(app) counters.remove(app) return "" end,
+}
+
+function M.handle()
+    local asked = ngx.req.get_method() .. " " .. ngx.var.uri
+    local text
+    local collection = collections[asked]
+    if collection then
+        text = collection()
+    else
+        local prefix, app = asked:match("^(%u+ /[%l-]+/)([%w-]+)$")
+        local member = prefix and members[prefix]
+        if not member then
+            ngx.status = 404
+            text = "unknown request\n"
+        else
+            text = member(app)
+        end
+    end
+    ngx.header["Content-Type"] = "text/plain"
+    ngx.print(text)
+end
+
+return M

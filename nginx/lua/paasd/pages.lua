@@ -1,0 +1,56 @@
+-- The edge's own answers, for when no app gave one. HTML for people, JSON for whoever prefers it.
+
+local routes = require "paasd.routes"
+
+local find, lower = string.find, string.lower
+
+local M = {}
+
+local RETRY_AFTER = 3
+
+local answers = {
+    [404] = {file = "unknown-host.html", code = "unknown-host", detail = "No app answers at this host name."},
+    [502] = {file = "app-silent.html", code = "app-silent", detail = "The app did not answer."},
+    [503] = {file = "no-instance.html", code = "no-instance", detail = "No instance of this app is running."},
+    [504] = {file = "app-slow.html", code = "app-slow", detail = "The app did not answer in time."},
+}
+
+-- Read once in the master: a worker need not be able to read the files.
+function M.load(directory)
+    for _, answer in pairs(answers) do
+        local file = assert(io.open(directory .. "/" .. answer.file, "r"))
+        answer.html = file:read("*a")
+        file:close()
+    end
+end
+
+local function prefers_json()
+    local accept = lower(ngx.var.http_accept or "")
+    local json, html = find(accept, "application/json", 1, true), find(accept, "text/html", 1, true)
+    return json and (not html or json < html)
+end
+
+function M.send(status)
+    local answer = answers[status]
+    local body = answer.html
+    ngx.status = status
+    ngx.header["Cache-Control"] = "no-store"
+    ngx.header["Content-Type"] = "text/html; charset=utf-8"
+    if status >= 500 then
+        ngx.header["Retry-After"] = RETRY_AFTER
+    end
+    if prefers_json() then
+        ngx.header["Content-Type"] = "application/problem+json"
+        body = string.format('{"type":"about:blank#%s","title":"%s","status":%d,"code":"%s","detail":"%s"}\n',
+            answer.code, answer.code:gsub("-", " "), status, answer.code, answer.detail)
+    end
+    ngx.header["Content-Length"] = #body
+    ngx.print(body)
+end
+
+-- For an app that could not be reached: 503 when it has nowhere to go, else what Nginx found.
+function M.failed(app, status)
+    M.send(routes.of(app).count == 0 and 503 or status)
+end
+
+return M

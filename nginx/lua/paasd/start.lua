@@ -1,0 +1,21 @@
+-- Called once a configuration, in the master: loads everything, and names what the server blocks call.
+
+local routes = require "paasd.routes"
+local workers = require "paasd.workers"
+local balancer = require "paasd.balancer"
+local counters = require "paasd.counters"
+local pages = require "paasd.pages"
+local control = require "paasd.control"
+
+return function(mirror, pages_directory)
+    pages.load(pages_directory)
+    routes.load(mirror)
+    workers.new_generation()
+
+    paasd_pick = balancer.pick
+    paasd_count = counters.count
+    paasd_page = pages.send
+    paasd_failed = pages.failed
+    paasd_control = control.handle
+    paasd_worker = function() workers.start(counters.flush) end
+end

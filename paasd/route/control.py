@@ -1,0 +1,119 @@
+"""Client of the edge's control socket, and the lines of text spoken there."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+
+from paasd.errors import EdgeError, InvalidInput
+from paasd.models import Endpoint, Route, app_name
+
+_TIMEOUT = aiohttp.ClientTimeout(total=5)
+_ENDPOINT = re.compile(r"([0-9.]+):([0-9]+)/([0-9]+)")
+_STATUS_CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
+MAX_WEIGHT = 1000
+
+
+@dataclass(frozen=True)
+class AppCounters:
+    """What an app was asked and answered since Nginx started; the edge's own error pages are counted too."""
+
+    requests: int
+    statuses: Mapping[str, int]
+    """By class: `1xx` to `5xx`."""
+    bytes_in: int
+    bytes_out: int
+    seconds: float
+    """Sum of the latencies in the histogram."""
+    latency: Mapping[float, int]
+    """Requests by upper bound in seconds, `inf` last; not cumulative. WebSockets are left out."""
+
+
+def route_line(route: Route) -> str:
+    """`<release> <address>:<port>/<weight> …`. Raises InvalidInput."""
+    app_name(route.app)
+    for endpoint in route.endpoints:
+        _check(endpoint)
+    return " ".join([str(int(route.release)), *(f"{endpoint}/{endpoint.weight}" for endpoint in route.endpoints)])
+
+
+def table_text(routes: Iterable[Route]) -> str:
+    return "".join(f"{route.app} {route_line(route)}\n" for route in sorted(routes, key=lambda route: route.app))
+
+
+def parse_table(text: str) -> dict[str, Route]:
+    routes = {}
+    for line in text.splitlines():
+        app, release, *endpoints = line.split()
+        found = (_ENDPOINT.fullmatch(endpoint) for endpoint in endpoints)
+        routes[app] = Route(app, tuple(Endpoint(m[1], int(m[2]), int(m[3])) for m in found if m), int(release))
+    return routes
+
+
+def parse_counters(text: str) -> dict[str, AppCounters]:
+    bounds_line, *lines = text.splitlines()
+    bounds = [*(int(bound) / 1000 for bound in bounds_line.split()), float("inf")]
+    counters = {}
+    for line in lines:
+        app, *fields = line.split()
+        requests, *rest = map(int, fields)
+        statuses, (bytes_in, bytes_out, milliseconds), buckets = rest[:5], rest[5:8], rest[8:]
+        counters[app] = AppCounters(
+            requests,
+            dict(zip(_STATUS_CLASSES, statuses, strict=True)),
+            bytes_in,
+            bytes_out,
+            milliseconds / 1000,
+            dict(zip(bounds, buckets, strict=True)),
+        )
+    return counters
+
+
+def _check(endpoint: Endpoint) -> None:
+    try:
+        ipaddress.IPv4Address(endpoint.address)
+    except ValueError:
+        raise InvalidInput(f"an endpoint needs an IPv4 address, not {endpoint.address!r}") from None
+    if not 1 <= endpoint.port <= 65535 or not 0 <= endpoint.weight <= MAX_WEIGHT:
+        raise InvalidInput(f"endpoint {endpoint} with weight {endpoint.weight} is out of range")
+
+
+class ControlSocket:
+    """One request a connection, so that an old worker's kept connection is never asked. Raises EdgeError."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    async def get(self, what: str) -> str:
+        return await self._ask("GET", what)
+
+    async def put(self, what: str, text: str) -> None:
+        await self._ask("PUT", what, text)
+
+    async def delete(self, what: str) -> None:
+        await self._ask("DELETE", what)
+
+    async def generations(self) -> tuple[int, int]:
+        """Generation of the configuration that answered, and the oldest whose workers still accept."""
+        answering, oldest = (await self.get("generation")).split()
+        return int(answering), int(oldest)
+
+    async def _ask(self, method: str, what: str, text: str | None = None) -> str:
+        connector = aiohttp.UnixConnector(str(self.path), force_close=True)
+        try:
+            async with (
+                aiohttp.ClientSession(connector=connector, timeout=_TIMEOUT) as session,
+                session.request(method, f"http://edge/{what}", data=text) as response,
+            ):
+                answer = await response.text()
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            reason = str(error) or type(error).__name__
+            raise EdgeError(f"Nginx does not answer on its control socket: {reason}") from error
+        if response.status != 200:
+            raise EdgeError(f"Nginx refused {method} /{what} with {response.status}: {answer.strip()[:500]}")
+        return answer

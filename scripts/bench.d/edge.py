@@ -1,0 +1,145 @@
+#!/usr/bin/env python3
+"""bench edge: what routing and counting cost, against the same Nginx with a static proxy_pass.
+
+One Nginx has three sites that differ in nothing else: (a) ours, (b) static with an ordinary access log, (c) static
+without a log. wrk asks them in turn, several rounds; printed are medians and their ratios. CPU is that of the Nginx
+under test alone, from /proc, so it says more than requests/s where wrk and the app share the cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import re
+import statistics
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import psutil
+
+from paasd.config import HttpConfig
+from paasd.models import Endpoint, Route, Site
+from paasd.route.edge import Edge
+
+TEMPLATES = Path(__file__).resolve().parents[2] / "nginx"
+PORT, APP_PORT = 18380, 18381
+NAMES = {"a": "edge", "b": "static, access log", "c": "static, no log"}
+TARGETS = {"b": 1.0, "c": 0.92}
+
+APP_CONFIG = """
+worker_processes 1;
+pid "{directory}/app.pid";
+error_log "{directory}/app.log" error;
+events {{ worker_connections 1024; }}
+http {{
+    access_log off;
+    server {{
+        listen 127.0.0.1:{port} backlog=4096;
+        location / {{ return 200 "hello, world\\n"; }}
+    }}
+}}
+"""
+
+
+def static_site(text: str, name: str, log: str) -> str:
+    """Our own site with a fixed upstream in place of the balancer and a log, or nothing, in place of counters."""
+    text, balancers = re.subn(
+        r"server 0\.0\.0\.1;\s+balancer_by_lua_block \{.*\}", f"server 127.0.0.1:{APP_PORT};", text
+    )
+    text, counters = re.subn(r"log_by_lua_block \{.*\}", log, text)
+    assert balancers == counters == 1
+    return text.replace("app-bench-a", f"app-{name}").replace("bench-a.localhost", f"{name}.localhost")
+
+
+async def start_app(directory: Path) -> asyncio.subprocess.Process:
+    """The app behind the edge: another Nginx with one worker and a small body in memory."""
+    config = directory / "app.conf"
+    config.write_text(APP_CONFIG.format(directory=directory, port=APP_PORT))
+    return await asyncio.create_subprocess_exec(
+        "nginx", "-p", str(directory), "-e", "stderr", "-c", str(config), "-g", "daemon off;"
+    )
+
+
+async def start_edge(directory: Path) -> Edge:
+    edge = Edge(directory / "edge", TEMPLATES, HttpConfig(address="127.0.0.1", port=PORT))
+    await edge.start()
+    await edge.set_site(Site("bench-a", ("bench-a.localhost",)))
+    ours = await edge.site_config("bench-a")
+    logs = {"b": f'access_log "{directory}/access.log";', "c": ""}
+    for letter, log in logs.items():
+        name = f"bench-{letter}"
+        (directory / "edge" / "sites" / f"{name}.conf").write_text(static_site(ours, name, log))
+    await edge.set_site(Site("bench-reload", ("bench-reload.localhost",)))
+    await edge.set_route(Route("bench-a", (Endpoint("127.0.0.1", APP_PORT),), 1))
+    return edge
+
+
+def cpu_seconds(directory: Path) -> float:
+    """CPU that the edge's workers have used."""
+    master = psutil.Process(int((directory / "edge" / "nginx.pid").read_text()))
+    times = [worker.cpu_times() for worker in master.children()]
+    return sum(time.user + time.system for time in times)
+
+
+async def load(letter: str, seconds: int) -> int:
+    """Requests that wrk had answered. Fails on any error."""
+    url = f"http://127.0.0.1:{PORT}/"
+    wrk = await asyncio.create_subprocess_exec(
+        *("wrk", "-t2", "-c32", f"-d{seconds}s", "-H", f"Host: bench-{letter}.localhost", url),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    output = (await asyncio.wait_for(wrk.communicate(), seconds + 30))[0].decode()
+    done = re.search(r"(\d+) requests in", output)
+    if done is None or "Non-2xx" in output or "Socket errors" in output:
+        raise SystemExit(f"wrk had errors:\n{output}")
+    return int(done[1])
+
+
+async def measure(directory: Path, rounds: int, seconds: int) -> dict[str, list[tuple[float, float]]]:
+    """(requests/s, CPU µs a request) of each round, by site."""
+    results: dict[str, list[tuple[float, float]]] = {letter: [] for letter in NAMES}
+    for letter in NAMES:
+        await load(letter, 1)
+    for number in range(rounds):
+        order = [*NAMES][number % 3 :] + [*NAMES][: number % 3]
+        for letter in order:
+            before = cpu_seconds(directory)
+            requests = await load(letter, seconds)
+            used = cpu_seconds(directory) - before
+            results[letter].append((requests / seconds, used / requests * 1e6))
+    return results
+
+
+def report(results: Mapping[str, list[tuple[float, float]]]) -> bool:
+    rate = {letter: statistics.median(r for r, _ in rounds) for letter, rounds in results.items()}
+    cpu = {letter: statistics.median(c for _, c in rounds) for letter, rounds in results.items()}
+    for letter, name in NAMES.items():
+        print(f"{letter} {name:<20} {rate[letter]:>8.0f} requests/s {cpu[letter]:>7.2f} µs CPU a request")
+    met = True
+    for letter, target in TARGETS.items():
+        by_rate, by_cpu = rate["a"] / rate[letter], cpu[letter] / cpu["a"]
+        met &= min(by_rate, by_cpu) >= target
+        print(f"a against {letter}: requests/s {by_rate:.3f}, requests per CPU {by_cpu:.3f} (target >= {target})")
+    return met
+
+
+async def main(rounds: int, seconds: int) -> bool:
+    with tempfile.TemporaryDirectory(prefix="paasd-bench-") as name:
+        directory = Path(name)
+        app = await start_app(directory)
+        edge = await start_edge(directory)
+        try:
+            return report(await measure(directory, rounds, seconds))
+        finally:
+            await edge.stop()
+            app.terminate()
+            await app.wait()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--seconds", type=int, default=3, help="of each measurement")
+    options = parser.parse_args()
+    raise SystemExit(0 if asyncio.run(main(options.rounds, options.seconds)) else 1)

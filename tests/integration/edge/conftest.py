@@ -1,0 +1,137 @@
+"""A real edge on a free port, and small real apps behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from paasd.config import HttpConfig
+from paasd.models import Endpoint, Route, Site
+from paasd.route.edge import Edge
+
+TEMPLATES = Path(__file__).parents[3] / "nginx"
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def until(check: Callable[[], Awaitable[bool]]) -> None:
+    """Wait for something that happens by itself."""
+    for _ in range(600):
+        if await check():
+            return
+        await asyncio.sleep(0.05)
+    pytest.fail("it did not happen within 30 s")
+
+
+@dataclass
+class Visitor:
+    """Asks the edge as a browser would, naming the host it wants."""
+
+    port: int
+    session: aiohttp.ClientSession
+
+    def url(self, path: str = "/") -> str:
+        return f"http://127.0.0.1:{self.port}{path}"
+
+    async def get(self, host: str, path: str = "/", **headers: str) -> tuple[int, str]:
+        async with self.session.get(self.url(path), headers={"Host": host, **headers}) as response:
+            return response.status, await response.text()
+
+    async def reaches(self, host: str) -> bool:
+        """False while nobody listens."""
+        try:
+            return (await self.get(host))[0] == 200
+        except aiohttp.ClientError:
+            return False
+
+
+class Apps:
+    """Starts upstreams; each lives until the test ends."""
+
+    def __init__(self, stack: AsyncExitStack) -> None:
+        self._stack = stack
+
+    async def start(self, handler: Handler) -> Endpoint:
+        webapp = web.Application(client_max_size=1024**3)
+        webapp.router.add_route("*", "/{path:.*}", handler)
+        runner = web.AppRunner(webapp, handler_cancellation=True, shutdown_timeout=0.1)
+        await runner.setup()
+        self._stack.push_async_callback(runner.cleanup)
+        port = free_port()
+        await web.TCPSite(runner, "127.0.0.1", port).start()
+        return Endpoint("127.0.0.1", port)
+
+    async def saying(self, text: str) -> Endpoint:
+        async def answer(request: web.Request) -> web.StreamResponse:
+            return web.Response(text=text)
+
+        return await self.start(answer)
+
+    async def raw(self, serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]) -> Endpoint:
+        async def closing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            try:
+                await serve(reader, writer)
+            finally:
+                writer.close()
+
+        server = await asyncio.start_server(closing, "127.0.0.1", 0)
+        self._stack.callback(server.close)
+        return Endpoint("127.0.0.1", int(server.sockets[0].getsockname()[1]))
+
+
+@asynccontextmanager
+async def running_edge(port: int | None = None) -> AsyncIterator[tuple[Edge, Path, int]]:
+    """The directory is made here because a Unix socket's path has to be short."""
+    port = port or free_port()
+    with TemporaryDirectory(prefix="edge-") as name:
+        edge = Edge(Path(name), TEMPLATES, HttpConfig(address="127.0.0.1", port=port))
+        try:
+            await edge.start()
+            yield edge, Path(name), port
+        finally:
+            await edge.stop()
+
+
+@dataclass
+class Bench:
+    """What most tests need: an edge, its directory, a visitor, and apps."""
+
+    edge: Edge
+    directory: Path
+    visitor: Visitor
+    apps: Apps
+
+    async def in_flight_is(self, wanted: dict[str, int]) -> None:
+        async def is_so() -> bool:
+            return await self.edge.in_flight() == wanted
+
+        await until(is_so)
+
+    async def serve(self, app: str, *endpoints: Endpoint, **site: object) -> str:
+        """Give `app` a site and a route. Returns its host name."""
+        host = f"{app}.test"
+        await self.edge.set_site(Site(app, (host,), **site))  # type: ignore[arg-type]
+        await self.edge.set_route(Route(app, endpoints, 1))
+        return host
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    async with AsyncExitStack() as stack:
+        edge, directory, port = await stack.enter_async_context(running_edge())
+        session = await stack.enter_async_context(aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)))
+        yield Bench(edge, directory, Visitor(port, session), Apps(stack))

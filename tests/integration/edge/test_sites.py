@@ -1,0 +1,231 @@
+"""Sites and the Nginx process: changes, broken files, hostile names, killed processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+
+import aiohttp
+import pytest
+
+from paasd.config import HttpConfig
+from paasd.errors import EdgeError, InvalidInput, InvalidSite, NotFound
+from paasd.models import Endpoint, Route, Site
+from paasd.route.edge import Edge
+from tests.integration.edge.conftest import TEMPLATES, Bench, free_port, running_edge, until
+
+HUGE = "9" * 19 + "g"
+"""Passes the grammar of sizes; Nginx refuses the number."""
+
+
+async def test_a_site_is_effective_when_the_call_returns(bench: Bench) -> None:
+    endpoint = await bench.apps.saying("hello")
+    await bench.edge.set_route(Route("blog", (endpoint,), 1))
+    for number in range(5):
+        host = f"n{number}.test"
+        assert await bench.edge.set_site(Site("blog", (host,))) is True
+        assert await bench.edge.set_site(Site("blog", (host,))) is False
+        for _ in range(4):
+            async with aiohttp.ClientSession() as fresh:
+                bench.visitor.session, kept = fresh, bench.visitor.session
+                assert await bench.visitor.get(host) == (200, "hello")
+                assert (await bench.visitor.get(f"n{number - 1}.test"))[0] == 404
+                bench.visitor.session = kept
+    await bench.edge.remove_site("blog")
+    assert (await bench.visitor.get("n4.test"))[0] == 404
+    assert await bench.edge.counters() == {}
+
+
+async def test_show_config(bench: Bench) -> None:
+    await bench.serve("blog")
+    assert "server_name blog.test;" in await bench.edge.site_config("blog")
+    with pytest.raises(NotFound):
+        await bench.edge.site_config("other")
+    with pytest.raises(InvalidInput):
+        await bench.edge.site_config("../nginx")
+
+
+async def test_a_site_that_nginx_refuses_leaves_the_old_one_serving(bench: Bench) -> None:
+    host = await bench.serve("blog", await bench.apps.saying("hello"))
+    before = await bench.edge.site_config("blog")
+    with pytest.raises(InvalidSite, match="client_max_body_size"):
+        await bench.edge.set_site(Site("blog", (host, "new.test"), client_max_body_size=HUGE))
+    assert await bench.edge.site_config("blog") == before
+    assert HUGE in (bench.directory / "quarantine" / "blog.conf").read_text()
+    assert await bench.visitor.get(host) == (200, "hello")
+    await bench.serve("other", await bench.apps.saying("other"))
+    assert await bench.visitor.get(host) == (200, "hello")
+    await bench.edge.set_site(Site("blog", (host, "new.test")))
+    assert await bench.visitor.get("new.test") == (200, "hello")
+    assert not list((bench.directory / "quarantine").iterdir())
+
+
+@pytest.mark.parametrize("broken", ["}", "server { listen", 'include "/nowhere/x";', ""])
+async def test_a_file_broken_by_hand_harms_no_other_app(bench: Bench, broken: str) -> None:
+    host = await bench.serve("blog", await bench.apps.saying("hello"))
+    sites = bench.directory / "sites"
+    (sites / "blog.conf").write_text(broken)
+    (sites / "stranger.conf").write_text(broken)
+    other = await bench.serve("other", await bench.apps.saying("other"))
+    assert await bench.visitor.get(other) == (200, "other")
+    if broken:
+        assert await bench.visitor.get(host) == (200, "hello")
+        assert not (sites / "stranger.conf").exists() and (bench.directory / "quarantine" / "stranger.conf").exists()
+    assert await bench.edge.sync_sites([Site("blog", (host,)), Site("other", (other,))]) == {}
+    assert await bench.visitor.get(host) == (200, "hello")
+
+
+async def test_sync_sites_repairs_everything_and_quarantines_the_broken(bench: Bench) -> None:
+    await bench.serve("old")
+    sites = bench.directory / "sites"
+    (sites / "stranger.conf").write_text("}")
+    (sites / ".blog.conf.new").write_text("half a fi")
+    endpoint = await bench.apps.saying("hello")
+    good = [Site(f"app{number}", (f"app{number}.test",)) for number in range(5)]
+    bad = [
+        Site("evil", ("x.test; } server {",)),
+        Site("huge", ("huge.test",), client_max_body_size=HUGE),
+        Site("thief", ("app1.test",)),
+    ]
+    refused = await bench.edge.sync_sites([*good, *bad])
+    assert refused.keys() == {"evil", "huge", "thief"}
+    assert "already belongs to the app app1" in refused["thief"]
+    assert {path.name for path in sites.iterdir()} == {f"app{number}.conf" for number in range(5)}
+    await bench.edge.sync_routes([Route(site.app, (endpoint,), 1) for site in good])
+    for site in good:
+        assert await bench.visitor.get(site.domains[0]) == (200, "hello")
+    master = bench.edge._nginx.master()
+    assert master is not None
+    pids = {worker.pid for worker in master.children()}
+    assert (await bench.edge.sync_sites([*good, *bad])).keys() == {"evil", "huge", "thief"}
+    assert {worker.pid for worker in master.children()} == pids, "nothing changed, so nothing is reloaded"
+
+
+HOSTILE = [
+    "a.test; location /h/ { alias /etc/; autoindex on; } set $x y",
+    "a.test; } server { listen 80; server_name victim.test",
+    "a.test\n",
+    "a.test\r\nb.test",
+    "a.test b.test",
+    "a.test;",
+    "a.test#",
+    "{a.test}",
+    "$host",
+    "~^.*$",
+    "*.test",
+    ".test",
+    "a.*",
+    "_",
+    "a_b.test",
+    '""',
+    "",
+    "a.test.",
+    "a..test",
+    "-a.test",
+    "a-.test",
+    "A.test",
+    "bücher.test",
+    "а.test",
+    "127.0.0.1",
+    "1.2.3",
+    "[::1]",
+    "a.test:80",
+    "unix:/x",
+    "a" * 64 + ".test",
+    ".".join(["a" * 63] * 4)[:254],
+    "a/../b",
+    "a\x00.test",
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+async def test_hostile_names_never_reach_a_file(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    directory = tmp_path_factory.mktemp("e")
+    edge = Edge(directory, TEMPLATES, HttpConfig(address="127.0.0.1", port=free_port()))
+    with pytest.raises(InvalidSite):
+        await edge.set_site(Site("blog", ("good.test", name)))
+    assert list(directory.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "site",
+    [
+        Site("blog;", ("a.test",)),
+        Site("../x", ("a.test",)),
+        Site('x"}', ("a.test",)),
+        Site("blog", ("a.test",), client_max_body_size="1m; } server {"),
+        Site("blog", ("a.test",), client_max_body_size="1m\n"),
+        Site("blog", ("a.test",), read_timeout=0),
+        Site("blog", ("a.test",), read_timeout=10**9),
+    ],
+)
+async def test_hostile_settings_never_reach_a_file(site: Site, tmp_path_factory: pytest.TempPathFactory) -> None:
+    directory = tmp_path_factory.mktemp("e")
+    edge = Edge(directory, TEMPLATES, HttpConfig(address="127.0.0.1", port=free_port()))
+    with pytest.raises(InvalidSite):
+        await edge.set_site(site)
+    assert list(directory.iterdir()) == []
+
+
+async def test_one_domain_has_one_app(bench: Bench) -> None:
+    await bench.serve("blog")
+    with pytest.raises(InvalidSite, match="already belongs to the app blog"):
+        await bench.edge.set_site(Site("thief", ("mine.test", "blog.test")))
+
+
+@pytest.mark.parametrize("victims", ["master", "workers", "all"])
+async def test_killed_nginx_comes_back(bench: Bench, victims: str) -> None:
+    host = await bench.serve("blog", await bench.apps.saying("hello"))
+    assert await bench.edge.ensure_running() is False
+    master = bench.edge._nginx.master()
+    assert master is not None
+    workers = master.children()
+    for process in {"master": [master], "workers": workers, "all": [master, *workers]}[victims]:
+        os.kill(process.pid, signal.SIGKILL)
+    assert await bench.edge.ensure_running() is (victims != "workers")
+    await until(lambda: bench.visitor.reaches(host))
+    assert await bench.edge.in_flight() == {}
+    await bench.serve("other")
+    assert (await bench.visitor.get("other.test"))[0] == 503
+
+
+async def test_starting_again_adopts_the_running_nginx(bench: Bench) -> None:
+    host = await bench.serve("blog", await bench.apps.saying("hello"))
+    first = bench.edge._nginx.master()
+    (bench.directory / "nginx.pid").unlink()
+    again = Edge(bench.directory, TEMPLATES, HttpConfig(address="127.0.0.1", port=bench.visitor.port))
+    await again.start()
+    assert again._nginx.master() == first
+    assert await bench.visitor.get(host) == (200, "hello")
+
+
+async def test_a_taken_port_is_named_with_its_holder() -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        with pytest.raises(EdgeError) as caught:
+            async with running_edge(port):
+                pass
+    assert str(port) in caught.value.detail and f"(pid {os.getpid()})" in caught.value.detail
+    assert caught.value.hint
+
+
+async def test_two_edges_run_side_by_side(bench: Bench) -> None:
+    host = await bench.serve("blog", await bench.apps.saying("first"))
+    async with running_edge() as (second, _, port):
+        await second.set_site(Site("blog", (host,)))
+        await second.set_route(Route("blog", (await bench.apps.saying("second"),), 1))
+        url = f"http://127.0.0.1:{port}/"
+        async with bench.visitor.session.get(url, headers={"Host": host}) as response:
+            assert await response.text() == "second"
+    assert await bench.visitor.get(host) == (200, "first")
+
+
+async def test_a_hundred_domains_and_long_names(bench: Bench) -> None:
+    longest = ".".join(["a" * 63] * 3 + ["b" * 56, "test"])
+    assert len(longest) == 253
+    await bench.edge.set_site(Site("blog", (*(f"h{number}.test" for number in range(100)), longest)))
+    await bench.edge.set_route(Route("blog", (Endpoint("127.0.0.1", free_port()),), 1))
+    assert (await bench.visitor.get(longest))[0] == 502

@@ -1,0 +1,115 @@
+"""The texts the edge writes and reads: host names, server blocks, the route table's lines, counters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from paasd.config import HttpConfig
+from paasd.errors import EdgeError, InvalidInput, InvalidSite
+from paasd.models import Endpoint, Route, Site
+from paasd.route.control import parse_counters, parse_table, route_line, table_text
+from paasd.route.nginx import Nginx
+from paasd.route.sites import SiteFiles, host_name, replace_file
+
+TEMPLATES = Path(__file__).parents[2] / "nginx"
+
+
+@pytest.mark.parametrize(
+    "name", ["a", "a.test", "xn--bcher-kva.test", "1.test", "3com.4you", "a-b--c.test", "localhost"]
+)
+def test_good_host_names(name: str) -> None:
+    assert host_name(name) == name
+
+
+@pytest.mark.parametrize("name", ["", "_", "*", "a b", "a;", "A", "1.2.3.4", "a.1", "a\n", "-a", "a-", "a.", "a" * 64])
+def test_bad_host_names(name: str) -> None:
+    with pytest.raises(InvalidSite) as caught:
+        host_name(name)
+    assert "\n" not in caught.value.detail and caught.value.hint
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> SiteFiles:
+    files = SiteFiles(tmp_path, TEMPLATES, HttpConfig(address="::", port=8080))
+    files.create()
+    return files
+
+
+def test_site_text(files: SiteFiles) -> None:
+    text = files.render(Site("blog", ("b.test", "a.test", "b.test"), client_max_body_size="5m", read_timeout=7), {})
+    for line in (
+        "listen [::]:8080;",
+        "server_name a.test b.test;",
+        "client_max_body_size 5m;",
+        "proxy_read_timeout 7s;",
+        'balancer_by_lua_block { paasd_pick("blog") }',
+        'log_by_lua_block { paasd_count("blog") }',
+    ):
+        assert line in text
+    assert text.count("server {") == 1
+
+
+def test_app_without_domains_has_no_server_block(files: SiteFiles) -> None:
+    assert "server {" not in files.render(Site("blog", ()), {})
+
+
+def test_same_site_same_text(files: SiteFiles) -> None:
+    one, other = Site("blog", ("a.test", "b.test")), Site("blog", ("b.test", "a.test"))
+    assert files.render(one, {}) == files.render(other, {"a.test": "blog"})
+
+
+def test_quarantine_is_emptied_by_the_next_good_text(files: SiteFiles) -> None:
+    files.set_aside("blog", "bad text", "line one\nline two")
+    assert (files.quarantine / "blog.conf").read_text() == "# line one\n# line two\nbad text"
+    files.write("blog", "good text")
+    assert files.read("blog") == "good text" and not list(files.quarantine.iterdir())
+    assert files.remove("blog") is True and files.remove("blog") is False
+
+
+def test_app_names_cannot_leave_the_directory(files: SiteFiles) -> None:
+    for name in ("../routes", "/etc/passwd", "a/b", ".."):
+        with pytest.raises(InvalidInput):
+            files.read(name)
+        with pytest.raises(InvalidInput):
+            files.remove(name)
+
+
+def test_a_file_is_replaced_whole_and_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    for text in ("old", "new"):
+        replace_file(path, text)
+    assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]
+
+
+def test_table_survives_the_round_trip() -> None:
+    routes = [
+        Route("blog", (Endpoint("10.0.0.1", 5000), Endpoint("10.0.0.2", 5000, 7)), 12),
+        Route("empty", (), 0),
+    ]
+    assert parse_table(table_text(routes)) == {route.app: route for route in routes}
+    assert route_line(routes[0]) == "12 10.0.0.1:5000/1 10.0.0.2:5000/7"
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [Endpoint("host", 1), Endpoint("10.0.0.1 10.0.0.2", 1), Endpoint("10.0.0.1", 65536), Endpoint("10.0.0.1", 1, 1001)],
+)
+def test_endpoints_outside_their_grammar(endpoint: Endpoint) -> None:
+    with pytest.raises(InvalidInput):
+        route_line(Route("blog", (endpoint,)))
+
+
+def test_counters_are_named() -> None:
+    counters = parse_counters("5 1000\nblog 6 0 3 1 1 1 100 2000 4321 3 2 1\n")["blog"]
+    assert counters.requests == 6
+    assert counters.statuses == {"1xx": 0, "2xx": 3, "3xx": 1, "4xx": 1, "5xx": 1}
+    assert (counters.bytes_in, counters.bytes_out, counters.seconds) == (100, 2000, 4.321)
+    assert counters.latency == {0.005: 3, 1.0: 2, float("inf"): 1}
+
+
+def test_paths_that_a_configuration_cannot_hold_are_refused() -> None:
+    for directory in ('/tmp/a"b', "/tmp/a;b", "/tmp/$x", "/tmp/a b", "/tmp/a\nb"):
+        with pytest.raises(EdgeError, match="characters"):
+            Nginx(Path(directory), TEMPLATES, HttpConfig(), None)
