@@ -15,7 +15,7 @@ from paasd.errors import EdgeError, InvalidSite, NotFound
 from paasd.models import Route, Site
 from paasd.route.control import AppCounters, ControlSocket, parse_counters, parse_table, route_line, table_text
 from paasd.route.nginx import Nginx, write_config
-from paasd.route.sites import SiteFiles, commit_file, discard_file, prepare_file, read_text
+from paasd.route.sites import SiteFiles, commit_file, discard_file, prepare_file, read_text, replace_file
 
 _START_TIMEOUT = 10.0
 _RELOAD_TIMEOUT = 15.0
@@ -31,6 +31,7 @@ class Edge:
         self._control = ControlSocket(self._nginx.control)
         self._include = [str(self._files.directory / "*.conf")]
         self._candidates = directory / "test" / "sites"
+        self._loaded = directory / "loaded"
         self._sites: dict[str, Site] = {}
         self._changing_sites = asyncio.Lock()
         self._changing_routes = asyncio.Lock()
@@ -40,11 +41,11 @@ class Edge:
         the main configuration changed. Raises EdgeError, naming who holds the port if that is why."""
         async with self._changing_sites:
             await asyncio.to_thread(self._create_directories)
-            changed = await write_config(self._nginx.config, await self._nginx.render(self._include))
+            await write_config(self._nginx.config, await self._nginx.render(self._include))
             if await asyncio.to_thread(self._nginx.master) is None:
                 await self._start()
-            elif changed:
-                await self._reload()
+            else:
+                await self._make_effective()
 
     async def stop(self) -> None:
         """End Nginx; requests get a moment to finish."""
@@ -64,22 +65,19 @@ class Edge:
         """Make `site` effective. True if that took a reload. Raises InvalidSite; what served before still serves."""
         async with self._changing_sites:
             text = self._files.render(site, self._taken())
-            if await asyncio.to_thread(self._files.read, site.app) == text:
-                self._sites[site.app] = site
-                return False
-            if refused := await self._refusals({site.app: text}):
+            refused: dict[str, str] = {}
+            await self._write_changed({site.app: text}, refused)
+            if refused:
                 raise InvalidSite(f"Nginx refuses the site of {site.app}: {refused[site.app]}")
-            await asyncio.to_thread(self._files.write, site.app, text)
             self._sites[site.app] = site
-            await self._reload()
-            return True
+            return await self._make_effective()
 
     async def remove_site(self, app: str) -> None:
         """Stop serving an app's domains and forget its counters."""
         async with self._changing_sites:
             self._sites.pop(app, None)
-            if await asyncio.to_thread(self._files.remove, app):
-                await self._reload()
+            await asyncio.to_thread(self._files.remove, app)
+            await self._make_effective()
             await self._control.delete(f"counters/{app}")
 
     async def sync_sites(self, sites: Sequence[Site]) -> dict[str, str]:
@@ -87,15 +85,14 @@ class Edge:
         good site, if any, still serves."""
         async with self._changing_sites:
             texts, refused = self._render_all(sites)
-            changed = await self._write_changed(texts, refused)
+            await self._write_changed(texts, refused)
             self._sites = {site.app: site for site in sites if site.app not in refused}
             wanted = {site.app for site in sites}
             for app in await asyncio.to_thread(self._files.apps):
                 if app not in wanted:
-                    changed |= await asyncio.to_thread(self._files.remove, app)
+                    await asyncio.to_thread(self._files.remove, app)
             await asyncio.to_thread(self._remove_strays)
-            if changed:
-                await self._reload()
+            await self._make_effective()
             return refused
 
     async def site_config(self, app: str) -> str:
@@ -143,18 +140,36 @@ class Edge:
         self._nginx.create_directories()
         self._files.create()
 
+    async def _make_effective(self) -> bool:
+        """Reload if Nginx does not run what lies on disk: asked from a record, since whoever wrote the files may have
+        been killed before the reload. True if there was one."""
+        if await asyncio.to_thread(read_text, self._loaded) == await asyncio.to_thread(self._fingerprint):
+            return False
+        if await asyncio.to_thread(self._nginx.master) is None:
+            await self._start()
+        else:
+            await self._reload()
+        return True
+
     async def _start(self) -> None:
         await self._repair()
+        fingerprint = await asyncio.to_thread(self._fingerprint)
         await self._nginx.start()
         await self._wait_for_generation(1, _START_TIMEOUT)
         await asyncio.to_thread(self._nginx.protect_control)
+        await asyncio.to_thread(replace_file, self._loaded, fingerprint)
 
     async def _reload(self) -> None:
         """Returns when no worker of an older configuration accepts connections any more."""
         await self._repair()
+        fingerprint = await asyncio.to_thread(self._fingerprint)
         _, oldest = await self._control.generations()
         await asyncio.to_thread(self._nginx.reload)
         await self._wait_for_generation(oldest + 1, _RELOAD_TIMEOUT)
+        await asyncio.to_thread(replace_file, self._loaded, fingerprint)
+
+    def _fingerprint(self) -> str:
+        return self._files.fingerprint(self._nginx.config)
 
     async def _wait_for_generation(self, wanted: int, timeout: float) -> None:
         deadline = time.monotonic() + timeout
@@ -224,14 +239,13 @@ class Edge:
                 refused[site.app] = error.detail
         return texts, refused
 
-    async def _write_changed(self, texts: dict[str, str], refused: dict[str, str]) -> bool:
+    async def _write_changed(self, texts: Mapping[str, str], refused: dict[str, str]) -> None:
         """Test and write the texts that differ from their files; reasons go into `refused`."""
         differing = {app: text for app, text in texts.items() if await asyncio.to_thread(self._files.read, app) != text}
         bad = await self._refusals(differing) if differing else {}
         refused |= bad
         for app in differing.keys() - bad.keys():
             await asyncio.to_thread(self._files.write, app, differing[app])
-        return bool(differing.keys() - bad.keys())
 
     def _remove_strays(self) -> None:
         for path in self._files.strays():

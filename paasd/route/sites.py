@@ -3,6 +3,7 @@ only this module writes."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -126,12 +127,9 @@ class SiteFiles:
         replace_file(self.path(app), text)
         self._quarantined(app).unlink(missing_ok=True)
 
-    def remove(self, app: str) -> bool:
-        """True if there was a site."""
+    def remove(self, app: str) -> None:
         self._quarantined(app).unlink(missing_ok=True)
-        existed = self.path(app).exists()
         self.path(app).unlink(missing_ok=True)
-        return existed
 
     def set_aside(self, app: str, text: str, reason: str) -> None:
         """Keep a text that Nginx refused, with the reason, where Nginx does not read it."""
@@ -141,6 +139,13 @@ class SiteFiles:
     def apps(self) -> list[str]:
         """Apps whose site files there are."""
         return sorted(path.stem for path in self.directory.glob("*.conf") if _is_app_name(path.stem))
+
+    def fingerprint(self, config: Path) -> str:
+        """Of all that Nginx reads: the main configuration and the sites."""
+        digest = hashlib.sha256()
+        for path in [config, *sorted(self.directory.glob("*.conf"))]:
+            digest.update(f"{path.name}\0{read_text(path)}\0".encode())
+        return digest.hexdigest()
 
     def strays(self) -> Iterator[Path]:
         """Whatever else lies in the directories: half-written files of a killed daemon, files of strangers."""

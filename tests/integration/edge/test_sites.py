@@ -200,6 +200,24 @@ async def test_starting_again_adopts_the_running_nginx(bench: Bench) -> None:
     assert await bench.visitor.get(host) == (200, "hello")
 
 
+async def test_files_written_by_a_daemon_that_died_before_the_reload_take_effect(bench: Bench) -> None:
+    await bench.serve("blog", await bench.apps.saying("hello"))
+    path = bench.directory / "sites" / "blog.conf"
+    path.write_text(path.read_text().replace("blog.test", "new.test"))
+    assert (await bench.visitor.get("new.test"))[0] == 404
+    again = Edge(bench.directory, TEMPLATES, HttpConfig(address="127.0.0.1", port=bench.visitor.port))
+    await again.start()
+    assert await bench.visitor.get("new.test") == (200, "hello")
+    assert await again.set_site(Site("blog", ("new.test",))) is False
+
+
+async def test_changing_a_site_of_a_dead_nginx_starts_it(bench: Bench) -> None:
+    host = await bench.serve("blog", await bench.apps.saying("hello"))
+    await bench.edge.stop()
+    assert await bench.edge.set_site(Site("blog", (host, "new.test"))) is True
+    assert await bench.visitor.get("new.test") == (200, "hello")
+
+
 async def test_a_taken_port_is_named_with_its_holder() -> None:
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
