@@ -48,9 +48,13 @@ function M.send(status)
     ngx.print(body)
 end
 
--- For an app that could not be reached: 503 when it has nowhere to go, else what Nginx found.
-function M.failed(app, status)
-    M.send(routes.of(app).count == 0 and 503 or status)
+-- For an app that could not be reached: 503 when it has nowhere to go, else what became of the last try.
+function M.failed(app)
+    if routes.of(app).count == 0 then
+        return M.send(503)
+    end
+    local timed_out = find(ngx.var.upstream_status or "", "504$")
+    return M.send(timed_out and 504 or 502)
 end
 
 return M
