@@ -252,7 +252,8 @@ class Edge:
             path.unlink()
 
     async def _mirrored(self) -> dict[str, Route]:
-        return parse_table(await asyncio.to_thread(read_text, self._nginx.mirror) or "")
+        text = await asyncio.to_thread(read_text, self._nginx.mirror)
+        return parse_table(text or "")
 
     async def _change(self, table: dict[str, Route], live: Callable[[], Awaitable[None]]) -> None:
         """Change the table live and in the mirror, or neither: what can fail of the mirror comes before the change."""
