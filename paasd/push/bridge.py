@@ -57,7 +57,8 @@ def session(daemon: socket.socket, key_type: str, key: str) -> int:
     descriptors = array.array("i", [0, 1, 2])
     data = json.dumps(message).encode() + b"\n"
     sent = daemon.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])
-    daemon.sendall(data[sent:])
+    if sent < len(data):
+        daemon.sendall(data[sent:])
     return wait(daemon, wakes)
 
 
@@ -76,7 +77,10 @@ def wait(daemon: socket.socket, wakes: socket.socket) -> int:
             signals = wakes.recv(100)
             if any(number != signal.SIGWINCH for number in signals):
                 return INTERRUPTED
-            daemon.sendall(json.dumps({"terminal": terminal()}).encode() + b"\n")
+            try:
+                daemon.sendall(json.dumps({"terminal": terminal()}).encode() + b"\n")
+            except OSError:
+                pass  # the session is ending; its status comes next
         elif 1 in ready:
             return GONE
 

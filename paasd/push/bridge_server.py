@@ -100,6 +100,8 @@ class BridgeServer:
                     await self._run(sock, message, descriptors)
             except (OSError, TimeoutError, ValueError, KeyError, TypeError) as error:
                 log.warning("ssh bridge: %s: %s", type(error).__name__, error)
+            except Exception:
+                log.exception("ssh bridge: a session failed")
             finally:
                 for fd in descriptors:
                     os.close(fd)
@@ -119,10 +121,14 @@ class BridgeServer:
         found = await self._doors.authenticate(message["type"], _decoded(message["key"]))
         if not found or len(descriptors) != 3:
             raise ValueError("a session of an unknown key, or without its descriptors")
+        (actor, key_id), (stdin, stdout, stderr) = found, descriptors
         session = Session(
-            *found,
+            actor,
+            key_id,
             str(message["command"])[: MAX_COMMAND + 1],
-            *descriptors,
+            stdin,
+            stdout,
+            stderr,
             _terminal(message.get("terminal")),
             protocol(message.get("git_protocol") or ""),
         )

@@ -11,6 +11,9 @@ import signal
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import psutil
 
 from paasd.errors import InvalidInput, PaasdError, TooMany
 from paasd.push.commands import CommandRequest, GitRequest, parse
@@ -115,9 +118,7 @@ class SessionHandler:
                 await _cancel(feeding)
                 await _cancel(outputs)
 
-    async def _wait(
-        self, process: asyncio.subprocess.Process, session: Session, outputs: asyncio.Future[list[None]]
-    ) -> int:
+    async def _wait(self, process: asyncio.subprocess.Process, session: Session, outputs: asyncio.Future[Any]) -> int:
         ended = asyncio.ensure_future(process.wait())
         leaving = asyncio.ensure_future(session.gone.wait())
         try:
@@ -169,16 +170,26 @@ async def _feed(session: Session, to_git: int, ours: contextlib.ExitStack) -> No
 
 
 async def _terminate(process: asyncio.subprocess.Process, ended: asyncio.Future[int]) -> None:
-    """SIGTERM lets git remove its quarantine directory."""
-    for number, patience in ((signal.SIGTERM, 10.0), (signal.SIGKILL, 10.0)):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
+    """End what git waits for before git itself: then it cleans up its quarantine directory, which since 2.39 it does
+    not when a signal ends it."""
+    for number, patience in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
+        await asyncio.to_thread(_signal_children, process.pid, number)
         await asyncio.wait({ended}, timeout=patience)
         if ended.done():
             return
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    await asyncio.wait({ended}, timeout=10)
 
 
-async def _cancel(task: asyncio.Future[None] | asyncio.Future[list[None]]) -> None:
+def _signal_children(pid: int, number: int) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.send_signal(number)
+
+
+async def _cancel(task: asyncio.Future[Any]) -> None:
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task

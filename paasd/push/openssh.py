@@ -52,7 +52,7 @@ class OpenSsh:
         check_owned_by_root(_interpreter())
         self._run_dir.mkdir(parents=True, exist_ok=True)
         if os.geteuid() == 0:
-            Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd's privilege separation insists on it
+            os.makedirs("/run/sshd", mode=0o755, exist_ok=True)  # sshd's privilege separation insists on it
         keys = await asyncio.to_thread(host_keys.ensure, self._keys_dir)
         self._config_file.write_text(self._sshd_config(keys))
         await self._test(sshd)
@@ -130,29 +130,36 @@ class OpenSsh:
             await asyncio.sleep(pause)
 
     async def _run_sshd(self, sshd: str) -> None:
-        process = await asyncio.create_subprocess_exec(
-            *(sshd, "-D", "-e", "-f", str(self._config_file)),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,
-        )
+        # A pipe of our own: connections outlive the listener and hold its standard error, and asyncio takes a process
+        # for running until all its pipes are closed.
+        read, write = os.pipe()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *(sshd, "-D", "-e", "-f", str(self._config_file)),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=write,
+                start_new_session=True,
+            )
+        finally:
+            os.close(write)
         self._sshd = process
         self.starts += 1
-        assert process.stderr
+        logging_lines = asyncio.create_task(_log_lines(read))
         try:
-            await _log_lines(process.stderr)
             await process.wait()
-        except asyncio.CancelledError:
-            with contextlib.suppress(ProcessLookupError):
+        finally:
+            if process.returncode is None:
                 process.terminate()  # the listener only; connections are processes of their own
-            await asyncio.wait_for(process.wait(), 10)
-            raise
+                await asyncio.wait_for(process.wait(), 10)
+            logging_lines.cancel()
 
     async def _listening(self) -> None:
-        async with asyncio.timeout(20):
-            while not await asyncio.to_thread(_answers, self._config.address, self.port):
-                await asyncio.sleep(0.02)
+        for _ in range(1000):
+            if await asyncio.to_thread(_answers, self._config.address, self.port):
+                return
+            await asyncio.sleep(0.02)
+        raise InvalidInput(f"sshd does not listen on {self._config.address}:{self.port}", hint="Is the port free?")
 
     def _end_orphan(self) -> None:
         """A daemon that was killed leaves its sshd behind, holding the port."""
@@ -237,12 +244,13 @@ def _answers(address: str, port: int) -> bool:
         return False
 
 
-async def _log_lines(stream: asyncio.StreamReader) -> None:
-    while True:
-        try:
-            line = await stream.readline()
-        except ValueError:  # longer than the buffer
-            continue
-        if not line:
-            return
-        log.debug("sshd: %s", line.decode(errors="replace").rstrip())
+async def _log_lines(fd: int) -> None:
+    stream = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(fd, "rb"))
+    try:
+        while not stream.at_eof():
+            with contextlib.suppress(ValueError):  # a line longer than the buffer
+                log.debug("sshd: %s", (await stream.readline()).decode(errors="replace").rstrip())
+    finally:
+        transport.close()

@@ -95,7 +95,11 @@ class EmbeddedSsh:
         deadline = asyncio.get_running_loop().time() + self._config.login_grace
         task = asyncio.current_task()
         assert task
-        ticket = self.gate.enter(address, lambda: task.cancel() and None)
+
+        def evict() -> None:
+            task.cancel()
+
+        ticket = self.gate.enter(address, evict)
         try:
             if ticket is None:
                 return
@@ -113,13 +117,12 @@ class EmbeddedSsh:
                 sock.close()
 
     def _connect(self, sock: socket.socket, received: bytes, ticket: Ticket, deadline: float) -> None:
-        grace = asyncio.get_running_loop().call_at(deadline, lambda: connection.close())
-
         def admitted(_: Connection | None = None) -> None:
             grace.cancel()
             ticket.leave()
 
         connection = Connection(sock, received, self._host_keys, self._doors, self._handler, admitted, self._ended)
+        grace = asyncio.get_running_loop().call_at(deadline, connection.close)
         ticket.evict = connection.close
         self._connections[connection] = admitted
         connection.start()

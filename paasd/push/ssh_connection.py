@@ -178,9 +178,16 @@ class Connection(ServerInterface):  # type: ignore[misc]
     # On the loop
 
     def _on_loop_start(self, channel: Any, state: ChannelState) -> None:
-        task = asyncio.create_task(self._run(channel, state))
+        task = asyncio.create_task(self._run_guarded(channel, state))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
+
+    async def _run_guarded(self, channel: Any, state: ChannelState) -> None:
+        try:
+            await self._run(channel, state)
+        except Exception:
+            log.exception("ssh: a session could not be started")
+            self.hang_up()
 
     async def _run(self, channel: Any, state: ChannelState) -> None:
         identity = self.identity

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-import paramiko
-from paramiko.auth_handler import AuthHandler
-from paramiko.channel import Channel
-from paramiko.common import (
+import paramiko  # type: ignore[import-untyped]
+from paramiko.auth_handler import AuthHandler  # type: ignore[import-untyped]
+from paramiko.channel import Channel  # type: ignore[import-untyped]
+from paramiko.common import (  # type: ignore[import-untyped]
     AUTH_FAILED,
     AUTH_SUCCESSFUL,
     MSG_CHANNEL_DATA,
@@ -23,8 +23,8 @@ from paramiko.common import (
     cMSG_USERAUTH_PK_OK,
     cMSG_USERAUTH_REQUEST,
 )
-from paramiko.kex_curve25519 import KexCurve25519
-from paramiko.packet import Packetizer
+from paramiko.kex_curve25519 import KexCurve25519  # type: ignore[import-untyped]
+from paramiko.packet import Packetizer  # type: ignore[import-untyped]
 
 log = logging.getLogger(__name__)
 # Its tracebacks about what strangers send are noise.
@@ -121,7 +121,7 @@ class Wire:
         self._sock.close()
 
 
-class BoundedPacketizer(Packetizer):  # type: ignore[misc,unused-ignore]
+class BoundedPacketizer(Packetizer):  # type: ignore[misc]
     """paramiko believes any packet length a stranger writes; RFC 4253 asks for 35,000 bytes at most."""
 
     def read_all(self, n: int, check_rekey: bool = False) -> bytes:
@@ -133,8 +133,8 @@ class BoundedPacketizer(Packetizer):  # type: ignore[misc,unused-ignore]
         """Nothing: it would start a thread for a timer; the login grace covers the handshake."""
 
 
-class Transport(paramiko.Transport):  # type: ignore[misc,unused-ignore]
-    _preferred_kex = (
+class Transport(paramiko.Transport):  # type: ignore[misc]
+    _preferred_kex: tuple[str, ...] = (
         "mlkem768x25519-sha256",
         "curve25519-sha256",
         "curve25519-sha256@libssh.org",
@@ -157,6 +157,8 @@ class Transport(paramiko.Transport):  # type: ignore[misc,unused-ignore]
     _preferred_compression = ("none",)
     # How often an idle thread looks up; Wire.close() wakes it at once, so this only paces the keepalive.
     _active_check_timeout = 5.0
+
+    auth_handler: Any
 
     def __init__(self, wire: Wire, host_keys: list[Any], front: Front) -> None:
         super().__init__(wire, packetizer_class=BoundedPacketizer)
@@ -195,12 +197,13 @@ class Transport(paramiko.Transport):  # type: ignore[misc,unused-ignore]
             self.front.ended()
 
 
-class PublicKeyAuth(AuthHandler):  # type: ignore[misc,unused-ignore]
+class PublicKeyAuth(AuthHandler):  # type: ignore[misc]
     """Replaces paramiko's parser of authentication requests. That one disconnects on key types it does not know, so
     that the client's next key is never tried, allows ten attempts, and knows no difference between a key that is
     offered and a key that signed."""
 
     _attempts = 0
+    auth_username: str | None
 
     def _parse_userauth_request(self, m: Any) -> None:
         if self.authenticated:
