@@ -7,6 +7,7 @@ setting and a test keeps it complete.
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,6 +70,8 @@ class RunConfig:
     pids: int = 256
     start_timeout: float = 60.0
     """Seconds all instances of a deployment have to become healthy."""
+    release_timeout: int = 600
+    """Seconds the `release:` task of a Procfile may take."""
     drain: float = 30.0
     """Seconds an old instance keeps its connections after the switch."""
     stop_timeout: int = 30
@@ -77,6 +80,10 @@ class RunConfig:
     """$PORT of web instances."""
     firewall: bool = True
     """Keep instances away from the host's services and the metadata address (needs CAP_NET_ADMIN)."""
+
+    def subnets(self) -> list[str]:
+        """The /24 networks of the pool, in order."""
+        return [str(net) for net in ipaddress.IPv4Network(self.subnet_pool).subnets(new_prefix=24)]
 
 
 @dataclass(frozen=True)

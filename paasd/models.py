@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 from paasd.errors import InvalidInput
 
 _APP_NAME = re.compile(r"[a-z](?:[a-z0-9]|-(?!-)){0,38}(?<!-)")
 _PROCESS_TYPE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_BRANCH = re.compile(r"[A-Za-z0-9_][^\x00-\x20\x7f~^:?*\[\\]*")
 _CONFIG_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 MAX_CONFIG_VALUE = 64 * 1024
 
@@ -43,6 +44,19 @@ def config_key(value: str) -> str:
             f"invalid config var name {shown(value)}",
             hint="Use letters, digits and underscores, not starting with a digit.",
         )
+    return value
+
+
+def branch_name(value: str) -> str:
+    """Check a branch name by the rules of git-check-ref-format(1) that matter here. Raises InvalidInput."""
+    forbidden = ("..", "//", "@{", "/.", ".lock/")
+    if (
+        not 0 < len(value) <= 200
+        or not _BRANCH.fullmatch(value)
+        or any(text in value for text in forbidden)
+        or value.endswith(("/", ".", ".lock"))
+    ):
+        raise InvalidInput(f"invalid branch name {shown(value)}", hint="Use a name such as main or release/1.2.")
     return value
 
 
@@ -83,7 +97,8 @@ class Actor:
     organization_id: str
     user_id: str | None
     name: str
-    admin: bool = False
+    role: str = "viewer"
+    """owner, admin, developer or viewer; what each may do is said in identity/policy.py."""
 
 
 @dataclass(frozen=True)
@@ -123,10 +138,49 @@ class Push:
 
 
 @dataclass(frozen=True)
+class RefUpdate:
+    """One line that Git's pre-receive hook reads: object ids before and after, and the full name of the ref."""
+
+    old: str
+    new: str
+    ref: str
+
+
+@dataclass(frozen=True)
 class ProcessType:
     name: str
     command: str | None
     """Shell text run by the image's /bin/sh; None means the image's own entry point."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What the files in a repository say about the app."""
+
+    process_types: tuple[ProcessType, ...] | None
+    """Of the Procfile; None without one."""
+    healthchecks: Mapping[str, Any]
+    """Of app.json, by process type."""
+
+
+class Checkout(Protocol):
+    """One revision of an app's repository, as the source stage hands it on."""
+
+    @property
+    def revision(self) -> str: ...
+
+    @property
+    def manifest(self) -> Manifest: ...
+
+    @property
+    def files(self) -> frozenset[str]:
+        """Paths relative to the root, undecodable bytes as surrogates."""
+
+    def read(self, path: str) -> str | None:
+        """Text of a file, None when there is none. May block for a moment: call it in a thread."""
+
+    def tar(self, prefix: str = "") -> AsyncIterator[bytes]:
+        """The revision as an uncompressed tar, paths under `prefix`."""
 
 
 class Status(StrEnum):
@@ -150,7 +204,7 @@ class Plan:
 
     buildpack: str
     dockerfile: str
-    """Text of the Dockerfile, or its path inside the repository when `in_repository`."""
+    """Its path inside the repository when `in_repository`; empty when the buildpack's template makes it."""
     process_types: tuple[ProcessType, ...]
     """Used when the repository has no Procfile."""
     reasons: tuple[str, ...] = ()
@@ -160,6 +214,8 @@ class Plan:
     """`uid:gid` to run as; None keeps the image's own user."""
     bases: tuple[str, ...] = ()
     """Local base images that must exist before the build starts."""
+    values: Mapping[str, Any] = field(default_factory=dict)
+    """What the templates of the buildpack need."""
 
 
 @dataclass(frozen=True)
@@ -167,6 +223,7 @@ class Build:
     id: str
     app_id: str
     number: int
+    revision: str
     image: str
     process_types: tuple[ProcessType, ...]
     user: str | None

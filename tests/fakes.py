@@ -43,7 +43,7 @@ class FakeDriver:
 
     def __init__(self, images: Sequence[str] = ()) -> None:
         self.images = set(images)
-        self.networks: dict[str, str] = {}
+        self.networks_by_name: dict[str, str] = {}
         self.containers: dict[str, _Container] = {}
         self.one_offs: dict[str, InstanceSpec] = {}
         self.unavailable = False
@@ -52,20 +52,23 @@ class FakeDriver:
 
     async def ensure_network(self, name: str, subnets: Sequence[str], taken: Sequence[str] = ()) -> str:
         self._check_available()
-        if name in self.networks:
-            return self.networks[name]
-        occupied = [IPv4Network(subnet) for subnet in (*taken, *self.networks.values())]
+        if name in self.networks_by_name:
+            return self.networks_by_name[name]
+        occupied = [IPv4Network(subnet) for subnet in (*taken, *self.networks_by_name.values())]
         for subnet in subnets:
             if not any(IPv4Network(subnet).overlaps(other) for other in occupied):
-                self.networks[name] = subnet
+                self.networks_by_name[name] = subnet
                 return subnet
         raise EngineConflict(f"no free subnet for network {name}")
+
+    async def networks(self) -> Sequence[str]:
+        return list(self.networks_by_name)
 
     async def remove_network(self, name: str) -> None:
         self._check_available()
         if any(container.spec.network == name for container in self.containers.values()):
             raise EngineConflict(f"network {name} is still in use by instances")
-        self.networks.pop(name, None)
+        self.networks_by_name.pop(name, None)
 
     async def start(self, spec: InstanceSpec) -> None:
         self._check_available()
@@ -163,7 +166,7 @@ class FakeDriver:
     def _check_startable(self, spec: InstanceSpec) -> None:
         if spec.image not in self.images:
             raise EngineNotFound(f"no such image: {spec.image}")
-        if spec.network not in self.networks:
+        if spec.network not in self.networks_by_name:
             raise EngineNotFound(f"no such network: {spec.network}")
         for other in self.containers.values():
             if spec.address and other.spec.address == spec.address and other.spec.name != spec.name:

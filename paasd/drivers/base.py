@@ -52,6 +52,9 @@ class Driver(Protocol):
     async def remove_network(self, name: str) -> None:
         """Remove the network. Missing: nothing happens. Still in use: raises EngineConflict."""
 
+    async def networks(self) -> Sequence[str]:
+        """Names of the networks that `ensure_network` made for this paasd."""
+
     async def start(self, spec: InstanceSpec) -> None:
         """Create and start one instance with the hardened defaults and a restart policy that outlives the daemon and
         the engine. A spec whose name exists and runs: nothing happens; exists stopped: started again.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import json
 from collections.abc import AsyncIterator, Sequence
 from ipaddress import IPv4Network
 from typing import Any
@@ -61,6 +62,11 @@ class DockerDriver:
             if "active endpoints" in error.detail:
                 raise EngineConflict(f"network {name} is still in use by instances") from error
             raise
+
+    async def networks(self) -> Sequence[str]:
+        filters = json.dumps({"label": [f"{INSTANCE}={self._label}"]})
+        found = await self._engine.request("GET", "/networks", params={"filters": filters})
+        return [str(network["Name"]) for network in found]
 
     async def start(self, spec: InstanceSpec) -> None:
         options = container_options(spec, self._label)

@@ -1,0 +1,3 @@
+from paasd.cli import main
+
+main()

@@ -1,0 +1,80 @@
+"""Instances of an app: report, scale, restart, stop, start."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from paasd.api.operations import Body, Call, Operation
+from paasd.api.v1.shapes import instant
+from paasd.apps import Apps, count_of
+from paasd.deploy import Deployer
+from paasd.drivers.base import Driver
+from paasd.identity.policy import Action
+from paasd.models import Instance
+from paasd.release import Releases
+from paasd.run.instances import RELEASE_TASK, InstanceRow, Instances
+
+
+class NewScale(Body):
+    scale: dict[str, int]
+
+
+class PsResource:
+    def __init__(
+        self, apps: Apps, releases: Releases, instances: Instances, driver: Driver, deployer: Deployer
+    ) -> None:
+        self._apps = apps
+        self._releases = releases
+        self._instances = instances
+        self._driver = driver
+        self._deployer = deployer
+
+    def operations(self) -> Sequence[Operation]:
+        path, change = "/apps/{app}/ps", Action.APP_CONFIGURE
+        return [
+            Operation("GET", path, Action.APP_READ, self.report, "Process types, counts and instances"),
+            Operation("PUT", f"{path}/scale", change, self.scale, "Set instance counts", NewScale, streams=True),
+            Operation("POST", f"{path}/restart", change, self.restart, "Restart without a gap", streams=True),
+            Operation("POST", f"{path}/stop", change, self.stop, "Stop all instances", streams=True),
+            Operation("POST", f"{path}/start", change, self.restart, "Start a stopped app", streams=True),
+        ]
+
+    async def report(self, call: Call) -> dict[str, Any]:
+        release = await self._releases.current(call.app)
+        actual = {instance.name: instance for instance in await self._driver.list(call.app.id)}
+        rows = await self._instances.of(call.app)
+        types = [p.name for p in release.process_types if p.name != RELEASE_TASK] if release else []
+        return {
+            "stopped": call.app.stopped,
+            "release": release.version if release else None,
+            "scale": {name: count_of(call.app.scale, name) for name in dict.fromkeys([*types, *call.app.scale])},
+            "instances": [_shape(row, actual.get(row.name)) for row in rows],
+        }
+
+    async def scale(self, call: Call) -> dict[str, Any]:
+        await self._apps.set_scale(call.actor, call.app, call.body.scale)
+        await self._deployer.scale(call.actor, call.app, call.progress)
+        return await self.report(call)
+
+    async def restart(self, call: Call) -> dict[str, Any]:
+        release = await self._deployer.restart(call.actor, call.app, call.progress)
+        return {"release": release.version}
+
+    async def stop(self, call: Call) -> dict[str, Any]:
+        await self._deployer.stop(call.app, call.progress)
+        return {"stopped": True}
+
+
+def _shape(row: InstanceRow, instance: Instance | None) -> dict[str, Any]:
+    return {
+        "instance": f"{row.process_type}.{row.number}",
+        "name": row.name,
+        "address": row.address,
+        "duty": row.state,
+        "state": instance.state if instance else "missing",
+        "restarts": instance.restarts if instance else 0,
+        "exit_code": instance.exit_code if instance else None,
+        "out_of_memory": instance.oom_killed if instance else False,
+        "started_at": instant(instance.started_at) if instance else None,
+    }

@@ -1,0 +1,80 @@
+"""How values look in JSON."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from paasd.build.builds import BuildRow
+from paasd.deployments import Deployment
+from paasd.identity.ssh_keys import SshKey
+from paasd.models import App, Release
+
+
+def instant(at: float | None) -> str | None:
+    """RFC 3339 in UTC."""
+    return None if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
+
+
+def app_shape(app: App) -> dict[str, Any]:
+    return {
+        "name": app.name,
+        "project": app.project,
+        "environment": app.environment,
+        "deploy_branch": app.deploy_branch,
+        "stopped": app.stopped,
+        "scale": dict(app.scale),
+        "created_at": instant(app.created_at),
+    }
+
+
+def release_shape(release: Release, current: str | None) -> dict[str, Any]:
+    return {
+        "version": release.version,
+        "number": release.number,
+        "description": release.description,
+        "created_by": release.created_by,
+        "created_at": instant(release.created_at),
+        "image": release.image,
+        "process_types": {p.name: p.command for p in release.process_types},
+        "config": sorted(release.config),
+        "live": release.id == current,
+    }
+
+
+def build_shape(build: BuildRow) -> dict[str, Any]:
+    seconds = build.finished_at - build.started_at if build.finished_at and build.started_at else None
+    return {
+        "number": build.number,
+        "status": build.status,
+        "reason": build.reason,
+        "revision": build.revision,
+        "branch": build.branch,
+        "pushed_by": build.pushed_by,
+        "image": build.image,
+        "created_at": instant(build.created_at),
+        "finished_at": instant(build.finished_at),
+        "seconds": seconds,
+    }
+
+
+def deployment_shape(deployment: Deployment, version: str) -> dict[str, Any]:
+    return {
+        "number": deployment.number,
+        "release": version,
+        "status": deployment.status,
+        "phase": deployment.phase,
+        "reason": deployment.reason,
+        "created_by": deployment.created_by,
+        "created_at": instant(deployment.created_at),
+        "finished_at": instant(deployment.finished_at),
+    }
+
+
+def key_shape(key: SshKey) -> dict[str, Any]:
+    return {
+        "name": key.name,
+        "type": key.key_type,
+        "fingerprint": key.fingerprint,
+        "created_at": instant(key.created_at),
+    }

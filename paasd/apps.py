@@ -1,0 +1,149 @@
+"""Table `apps`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from paasd import events, projects
+from paasd.database import Database, Row, Transaction, new_id, now
+from paasd.errors import AlreadyExists, InvalidInput, NotFound
+from paasd.models import Actor, App, app_name, process_type, shown
+
+ENVIRONMENTS = ("production", "staging", "preview")
+MAX_SCALE = 50
+_SELECT = "SELECT apps.*, projects.name AS project FROM apps JOIN projects ON projects.id = apps.project_id"
+
+
+class Apps:
+    """Every look-up names the organization; an app of another one does not exist."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create(
+        self, actor: Actor, name: str, *, project: str | None = None, environment: str = "production"
+    ) -> App:
+        """Raises InvalidInput, or AlreadyExists when the name is taken on this box."""
+        app_name(name)
+        if environment not in ENVIRONMENTS:
+            raise InvalidInput(f"invalid environment {shown(environment)}", hint="Use production, staging or preview.")
+        app_id = new_id()
+        async with self._database.transaction() as tx:
+            await _refuse_taken(tx, name)
+            owner = await projects.ensure(tx, actor.organization_id, project or name)
+            await tx.execute(
+                "INSERT INTO apps (id, organization_id, project_id, name, environment, created_at)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                app_id,
+                actor.organization_id,
+                owner.id,
+                name,
+                environment,
+                now(),
+            )
+            await events.record(tx, "app.created", organization_id=actor.organization_id, actor=actor.name, app=name)
+        return await self.get(actor.organization_id, name)
+
+    async def get(self, organization_id: str, name: str) -> App:
+        """Raises NotFound, also for names outside the grammar."""
+        row = await self._database.fetch_one(
+            f"{_SELECT} WHERE apps.organization_id = ? AND apps.name = ?", organization_id, name
+        )
+        if row is None:
+            raise NotFound(f"no app named {shown(name)}", hint="List the apps with: apps:list")
+        return _app(row)
+
+    async def of(self, organization_id: str) -> list[App]:
+        rows = await self._database.fetch(
+            f"{_SELECT} WHERE apps.organization_id = ? ORDER BY apps.name", organization_id
+        )
+        return [_app(row) for row in rows]
+
+    async def all(self) -> list[App]:
+        """Every app on the box, for reconciling."""
+        return [_app(row) for row in await self._database.fetch(f"{_SELECT} ORDER BY apps.name")]
+
+    async def rename(self, actor: Actor, app: App, name: str) -> App:
+        """Raises InvalidInput or AlreadyExists."""
+        app_name(name)
+        async with self._database.transaction() as tx:
+            await _refuse_taken(tx, name)
+            await tx.execute("UPDATE apps SET name = ? WHERE id = ?", name, app.id)
+            await events.record(
+                tx, "app.renamed", organization_id=app.organization_id, actor=actor.name, app=name, before=app.name
+            )
+        return await self.get(app.organization_id, name)
+
+    async def destroy(self, actor: Actor, app: App) -> None:
+        """Remove the row and everything in the database that hangs on it."""
+        async with self._database.transaction() as tx:
+            await tx.execute("UPDATE apps SET release_id = NULL WHERE id = ?", app.id)
+            await tx.execute("DELETE FROM apps WHERE id = ?", app.id)
+            await events.record(
+                tx, "app.destroyed", organization_id=app.organization_id, actor=actor.name, app=app.name
+            )
+
+    async def set_deploy_branch(self, app: App, branch: str) -> None:
+        await self._set(app, "deploy_branch", branch)
+
+    async def set_stopped(self, app: App, stopped: bool) -> None:
+        await self._set(app, "stopped", int(stopped))
+
+    async def set_scale(self, actor: Actor, app: App, scale: Mapping[str, int]) -> App:
+        """Merge new counts into the app's scale. Raises InvalidInput."""
+        for name, count in scale.items():
+            process_type(name)
+            if not 0 <= count <= MAX_SCALE:
+                raise InvalidInput(f"{name}={count} is out of range", hint=f"Use 0 to {MAX_SCALE} instances.")
+        merged = {**app.scale, **scale}
+        async with self._database.transaction() as tx:
+            await tx.execute("UPDATE apps SET scale = ? WHERE id = ?", json.dumps(merged), app.id)
+            await events.record(
+                tx,
+                "app.scaled",
+                organization_id=app.organization_id,
+                actor=actor.name,
+                app=app.name,
+                scale=dict(scale),
+            )
+        return await self.get(app.organization_id, app.name)
+
+    async def checks(self, app: App) -> dict[str, Any]:
+        """What `checks:set` said, by process type."""
+        row = await self._database.fetch_one("SELECT checks FROM apps WHERE id = ?", app.id)
+        return dict(json.loads(row["checks"])) if row else {}
+
+    async def set_checks(self, app: App, checks: Mapping[str, Any]) -> None:
+        await self._set(app, "checks", json.dumps(checks))
+
+    async def _set(self, app: App, column: str, value: str | int) -> None:
+        async with self._database.transaction() as tx:
+            await tx.execute(f"UPDATE apps SET {column} = ? WHERE id = ?", value, app.id)  # noqa: S608 - our own names
+
+
+def count_of(scale: Mapping[str, int], name: str) -> int:
+    """Instances wanted of a process type: `web` starts with one, the others with none (as on Heroku and Dokku)."""
+    return scale.get(name, 1 if name == "web" else 0)
+
+
+async def _refuse_taken(tx: Transaction, name: str) -> None:
+    if await tx.fetch_one("SELECT 1 FROM apps WHERE name = ?", name):
+        raise AlreadyExists(f"the name {name} is taken", hint="Choose another name.")
+
+
+def _app(row: Row) -> App:
+    return App(
+        id=row["id"],
+        organization_id=row["organization_id"],
+        project_id=row["project_id"],
+        project=row["project"],
+        name=row["name"],
+        environment=row["environment"],
+        deploy_branch=row["deploy_branch"],
+        release_id=row["release_id"],
+        stopped=bool(row["stopped"]),
+        scale=json.loads(row["scale"]),
+        created_at=row["created_at"],
+    )

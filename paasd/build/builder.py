@@ -1,0 +1,184 @@
+"""Turns a checkout into an image: plan, base images, context, BuildKit. Owns the images `<label>/<app>:b<number>`."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from paasd import failpoints
+from paasd.build.base_images import BaseImages
+from paasd.build.buildkit import build_image
+from paasd.build.buildpacks import Buildpacks
+from paasd.build.builds import BuildLog, BuildRow, Builds
+from paasd.build.queue import BuildQueue
+from paasd.config import Config
+from paasd.database import Database
+from paasd.docker_engine import DockerEngine
+from paasd.errors import Cancelled, DiskFull, EngineError, EngineNotFound, NotFound, PaasdError, Superseded
+from paasd.models import App, Build, Checkout, Plan, Push, Release, Status
+from paasd.progress import Progress
+
+_INSTANCE = "paasd.instance"
+_GIB = 1024**3
+
+OpenCheckout = Callable[[], Awaitable[Checkout]]
+
+
+class Builder:
+    def __init__(
+        self,
+        config: Config,
+        database: Database,
+        engine: DockerEngine,
+        builds: Builds,
+        queue: BuildQueue,
+        buildpacks: Buildpacks,
+        bases: BaseImages,
+    ) -> None:
+        self._config = config
+        self._database = database
+        self._engine = engine
+        self._builds = builds
+        self._queue = queue
+        self._buildpacks = buildpacks
+        self._bases = bases
+
+    async def request(self, app: App, push: Push) -> BuildRow:
+        """Record a push as a queued build."""
+        return await self._builds.request(app, push)
+
+    def open_log(self, build: BuildRow) -> BuildLog:
+        return self._builds.open_log(build)
+
+    async def build(self, app: App, build: BuildRow, open_checkout: OpenCheckout, progress: Progress) -> Build:
+        """Build when it is its turn. Raises SourceRejected, BuildFailed, DiskFull or EngineError."""
+        try:
+            async with self._queue.slot(progress):
+                await self._builds.started(app, build)
+                await failpoints.hit("build-started")
+                built = await self._build(app, build, await open_checkout(), progress)
+        except PaasdError as error:
+            await self._builds.finished(app, build, Status.FAILED, reason=error.detail)
+            raise
+        await self._builds.finished(app, build, Status.SUCCEEDED, image=built.image)
+        await failpoints.hit("build-finished")
+        return built
+
+    async def settle(self, app: App, build: BuildRow, reason: PaasdError | None) -> None:
+        """Give a build that was ended from outside its final status; one that has one keeps it."""
+        status = Status.CANCELLED
+        if isinstance(reason, Superseded):
+            status = Status.SUPERSEDED
+        elif reason is not None and not isinstance(reason, Cancelled):
+            status = Status.FAILED
+        await self._builds.finished(app, build, status, reason=reason.detail if reason else "paasd stopped")
+
+    async def require_image(self, release: Release) -> None:
+        """Raises NotFound when the image of an old release was removed."""
+        try:
+            await self._engine.request("GET", f"/images/{release.image}/json")
+        except EngineNotFound:
+            raise NotFound(
+                f"the image of {release.version} is gone",
+                hint=f"Only the newest {self._config.keep.releases} are kept (keep.releases). Push that commit again.",
+            ) from None
+
+    async def prune(self, app: App) -> None:
+        """After a deployment: forget old build logs, remove old images."""
+        await self._builds.prune(app, self._config.keep.builds)
+        await self.prune_images()
+
+    async def prune_images(self) -> list[str]:
+        """Remove our images that no release within reach of a rollback uses; returns their names."""
+        wanted = await self._wanted_images()
+        removed = []
+        for name in await self._own_images():
+            if name not in wanted:
+                try:
+                    await self._engine.request("DELETE", f"/images/{name}", params={"noprune": 0})
+                    removed.append(name)
+                except EngineError:
+                    continue  # still used by an instance that retires
+        return removed
+
+    async def remove_logs(self, app: App) -> None:
+        await self._builds.remove_logs(app)
+
+    async def _build(self, app: App, build: BuildRow, checkout: Checkout, progress: Progress) -> Build:
+        await self._require_space()
+        manifest = await asyncio.to_thread(lambda: checkout.manifest)
+        progress.step(f"Building {app.name} from {build.revision[:8]} ({build.branch})")
+        plan = await asyncio.to_thread(self._buildpacks.plan, checkout, self._config.run.port)
+        for reason in plan.reasons:
+            progress.detail(reason)
+        types = manifest.process_types or plan.process_types
+        image = f"{self._config.label}/{app.name}-{app.id[:8]}:b{build.number}"
+        await self._run(app, plan, checkout, image, progress)
+        progress.detail(f"Process types: {', '.join(p.name for p in types)}")
+        return Build(
+            id=build.id,
+            app_id=app.id,
+            number=build.number,
+            revision=build.revision,
+            image=image,
+            process_types=types,
+            user=plan.user,
+            checks=manifest.healthchecks,
+        )
+
+    async def _run(self, app: App, plan: Plan, checkout: Checkout, image: str, progress: Progress) -> None:
+        bases = {name: await self._bases.ensure(name, progress) for name in plan.bases}
+        await failpoints.hit("before-image")
+        dockerfile, context = await self._buildpacks.context(plan, checkout, bases, app.id)
+        await build_image(
+            self._engine,
+            context,
+            tag=image,
+            dockerfile=dockerfile,
+            labels={_INSTANCE: self._config.label, "paasd.app": app.id},
+            on_line=progress.detail,
+            timeout=self._config.build.timeout,
+            idle_timeout=self._config.build.idle_timeout,
+        )
+
+    async def _require_space(self) -> None:
+        """Refuse to build on a nearly full disk, while the running apps still have room to write."""
+        needed = self._config.keep.free_bytes
+        root = Path((await self._engine.info()).get("DockerRootDir", "/var/lib/docker"))
+        for path in (self._config.data_dir, root):
+            free = await asyncio.to_thread(_free_space, path)
+            if free < needed:
+                raise DiskFull(
+                    f"only {free / _GIB:.1f} GiB are free on the disk of {path}; a build needs {needed / _GIB:.1f} GiB",
+                    hint="Free space with: paasd cleanup (removes images no rollback needs). Running apps go on.",
+                )
+
+    async def _own_images(self) -> list[str]:
+        filters = {"label": [f"{_INSTANCE}={self._config.label}"]}
+        found = await self._engine.request("GET", "/images/json", params={"filters": filters})
+        return [tag for image in found for tag in image.get("RepoTags") or []]
+
+    async def _wanted_images(self) -> set[str]:
+        """Images of the last N releases of every app, of what is live or still runs, and of builds under way."""
+        rows = await self._database.fetch(
+            "SELECT image FROM (SELECT image, row_number() OVER (PARTITION BY app_id ORDER BY number DESC) AS age"
+            " FROM releases) WHERE age <= ?"
+            " UNION SELECT image FROM releases WHERE id IN"
+            " (SELECT release_id FROM apps UNION SELECT release_id FROM instances)",
+            self._config.keep.releases,
+        )
+        fresh = await self._database.fetch(
+            "SELECT builds.number, apps.name, apps.id FROM builds JOIN apps ON apps.id = app_id"
+            " WHERE builds.status IN ('queued', 'running')"
+            " OR (builds.status = 'succeeded' AND builds.finished_at > unixepoch() - 3600)"
+        )
+        under_way = {f"{self._config.label}/{b['name']}-{b['id'][:8]}:b{b['number']}" for b in fresh}
+        return {row["image"] for row in rows} | under_way
+
+
+def _free_space(path: Path) -> int:
+    while not path.exists():
+        path = path.parent
+    return shutil.disk_usage(path).free

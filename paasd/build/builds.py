@@ -1,0 +1,207 @@
+"""Table `builds` and the directory of build logs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from paasd import events
+from paasd.database import Database, Row, new_id, now
+from paasd.errors import NotFound
+from paasd.models import App, Push, Status
+
+_TRUNCATED = b"\n !     The log is cut here; raise build.log_limit in paasd.toml to keep more.\n"
+
+
+@dataclass(frozen=True)
+class BuildRow:
+    """One attempt, as listed."""
+
+    id: str
+    app_id: str
+    number: int
+    revision: str
+    branch: str
+    pushed_by: str
+    status: Status
+    reason: str
+    image: str
+    created_at: float
+    started_at: float | None
+    finished_at: float | None
+
+
+class Builds:
+    def __init__(self, database: Database, logs: Path, log_limit: int) -> None:
+        self._database = database
+        self._logs = logs
+        self._log_limit = log_limit
+
+    async def request(self, app: App, push: Push) -> BuildRow:
+        """Record an accepted push as a queued build."""
+        async with self._database.transaction() as tx:
+            top = await tx.fetch_one("SELECT max(number) AS top FROM builds WHERE app_id = ?", app.id)
+            number = ((top["top"] if top else None) or 0) + 1
+            build_id = new_id()
+            await tx.execute(
+                "INSERT INTO builds (id, organization_id, app_id, number, revision, branch, pushed_by, status,"
+                " created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                build_id,
+                app.organization_id,
+                app.id,
+                number,
+                push.revision,
+                push.branch,
+                push.user,
+                Status.QUEUED,
+                now(),
+            )
+            await events.record(
+                tx,
+                "deployment.requested",
+                organization_id=app.organization_id,
+                actor=push.user,
+                app=app.name,
+                build=number,
+                revision=push.revision,
+            )
+        return await self.by_number(app, number)
+
+    async def started(self, app: App, build: BuildRow) -> None:
+        async with self._database.transaction() as tx:
+            await tx.execute(
+                "UPDATE builds SET status = ?, started_at = ? WHERE id = ?", Status.RUNNING, now(), build.id
+            )
+            await events.record(
+                tx,
+                "build.started",
+                organization_id=app.organization_id,
+                actor=build.pushed_by,
+                app=app.name,
+                build=build.number,
+            )
+
+    async def finished(self, app: App, build: BuildRow, status: Status, *, image: str = "", reason: str = "") -> None:
+        """Set a final status once; a build that has one keeps it."""
+        async with self._database.transaction() as tx:
+            changed = await tx.execute(
+                "UPDATE builds SET status = ?, image = ?, reason = ?, finished_at = ?"
+                " WHERE id = ? AND status IN ('queued', 'running')",
+                status,
+                image,
+                reason,
+                now(),
+                build.id,
+            )
+            if changed:
+                await events.record(
+                    tx,
+                    "build.completed",
+                    organization_id=app.organization_id,
+                    actor=build.pushed_by,
+                    app=app.name,
+                    build=build.number,
+                    status=status,
+                    reason=reason,
+                )
+
+    async def of(self, app: App, *, before: int = 0, limit: int = 50) -> list[BuildRow]:
+        """Newest first, numbers under `before` when given."""
+        rows = await self._database.fetch(
+            "SELECT * FROM builds WHERE organization_id = ? AND app_id = ? AND (? = 0 OR number < ?)"
+            " ORDER BY number DESC LIMIT ?",
+            app.organization_id,
+            app.id,
+            before,
+            before,
+            limit,
+        )
+        return [_row(row) for row in rows]
+
+    async def by_number(self, app: App, number: int) -> BuildRow:
+        row = await self._database.fetch_one(
+            "SELECT * FROM builds WHERE organization_id = ? AND app_id = ? AND number = ?",
+            app.organization_id,
+            app.id,
+            number,
+        )
+        if row is None:
+            raise NotFound(f"{app.name} has no build {number}", hint=f"List them with: builds {app.name}")
+        return _row(row)
+
+    async def abandon_unfinished(self, reason: str) -> int:
+        """At start: whatever was under way when the daemon died has failed."""
+        async with self._database.transaction() as tx:
+            return await tx.execute(
+                "UPDATE builds SET status = 'failed', reason = ?, finished_at = ?"
+                " WHERE status IN ('queued', 'running')",
+                reason,
+                now(),
+            )
+
+    async def prune(self, app: App, keep: int) -> None:
+        """Forget the oldest builds and their logs. Releases keep the images."""
+        old = [b for b in await self.of(app, limit=10_000) if b.status.final][keep:]
+        async with self._database.transaction() as tx:
+            for build in old:
+                await tx.execute("DELETE FROM builds WHERE id = ?", build.id)
+        for build in old:
+            await asyncio.to_thread((self._logs / f"{build.id}.log").unlink, True)
+
+    async def remove_logs(self, app: App) -> None:
+        for build in await self.of(app, limit=10_000):
+            await asyncio.to_thread((self._logs / f"{build.id}.log").unlink, True)
+
+    def open_log(self, build: BuildRow) -> BuildLog:
+        return BuildLog(self._logs / f"{build.id}.log", self._log_limit)
+
+    async def read_log(self, app: App, build: BuildRow, *, follow: bool = False) -> AsyncIterator[bytes]:
+        """The log in pieces; with `follow` until the build has a final status."""
+        path = self._logs / f"{build.id}.log"
+        position = 0
+        while True:
+            final = (await self.by_number(app, build.number)).status.final
+            while piece := await asyncio.to_thread(_read_at, path, position):
+                position += len(piece)
+                yield piece
+            if final or not follow:
+                return
+            await asyncio.sleep(0.2)
+
+
+class BuildLog:
+    """Appends lines to one build's log, up to a limit. Writes are small and buffered by the operating system."""
+
+    def __init__(self, path: Path, limit: int) -> None:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._left = limit
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._file: BinaryIO = os.fdopen(descriptor, "ab", buffering=0)
+
+    def write(self, line: str) -> None:
+        if self._left <= 0 or self._file.closed:
+            return
+        data = (line + "\n").encode("utf-8", errors="backslashreplace")
+        self._left -= len(data)
+        self._file.write(data if self._left > 0 else _TRUNCATED)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _read_at(path: Path, position: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            file.seek(position)
+            return file.read(64 * 1024)
+    except FileNotFoundError:
+        return b""
+
+
+def _row(row: Row) -> BuildRow:
+    values = {name: row[name] for name in BuildRow.__dataclass_fields__}
+    return BuildRow(**{**values, "status": Status(row["status"])})

@@ -1,0 +1,94 @@
+"""Commands that exist on the box only: serve, stop, doctor, completion."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from pathlib import Path
+from typing import Any
+
+import click
+from click.shell_completion import get_completion_class
+
+from paasd import config as configuration
+from paasd.cli.framework import Cli
+from paasd.cli.root import root
+from paasd.config import Config
+
+_DATA_DIR = Path("/var/lib/paasd")
+
+
+@root.command("serve", examples=("serve --data-dir /tmp/paasd --http-port 8080 --ssh-port 2222",))
+@click.option("--config", "config_file", type=click.Path(path_type=Path), help="paasd.toml to read.")
+@click.option("--data-dir", type=click.Path(path_type=Path), default=_DATA_DIR, show_default=True)
+@click.option("--domain", help="Apps are at <app>.<domain>.")
+@click.option("--http-port", type=int)
+@click.option("--https-port", type=int)
+@click.option("--ssh-port", type=int)
+@click.option("--ssh-transport", type=click.Choice(["embedded", "openssh"]))
+@click.option("--label", help="Marks this paasd's objects, so that several can share an engine.")
+@click.option("--admin-key", help="File with the first administrator's public key.")
+@click.pass_obj
+def serve(cli: Cli, /, config_file: Path | None, data_dir: Path, **options: Any) -> int:
+    """Run the daemon in the foreground. Nginx and the apps go on when it ends."""
+    settings = load_config(config_file, data_dir, options)
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("paramiko").setLevel(logging.WARNING)
+    return asyncio.run(_serve(settings))
+
+
+def load_config(config_file: Path | None, data_dir: Path, options: dict[str, Any]) -> Config:
+    """The file (the box's own unless another is named), with the options laid over it."""
+    default = configuration.DEFAULT_CONFIG_FILE
+    if config_file is None and data_dir == _DATA_DIR and default.exists():
+        config_file = default
+    names = {
+        "domain": "http.domain",
+        "http_port": "http.port",
+        "https_port": "http.https_port",
+        "ssh_port": "ssh.port",
+        "ssh_transport": "ssh.transport",
+        "label": "label",
+        "admin_key": "admin_key",
+    }
+    loaded = configuration.load(config_file, data_dir)
+    return loaded.replace({names[option]: value for option, value in options.items()})
+
+
+async def _serve(settings: Config) -> int:
+    from paasd.cli.commands import SessionCommands
+    from paasd.daemon import Daemon
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    daemon = Daemon(settings, SessionCommands(settings.api_socket))
+    await daemon.start()
+    try:
+        await stop.wait()
+    finally:
+        await daemon.stop()
+    return 0
+
+
+@root.command("completion", examples=("completion bash > /etc/bash_completion.d/paasd",))
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_obj
+def completion(cli: Cli, shell: str) -> None:
+    """Print a script that completes commands, options and app names."""
+    if shell == "bash":
+        # Bash takes the colon of apps:create for the end of a word.
+        cli.console.print('COMP_WORDBREAKS="${COMP_WORDBREAKS//:}"')
+    found = get_completion_class(shell)
+    assert found is not None
+    cli.console.print(found(root, {"obj": cli}, "paasd", "_PAASD_COMPLETE").source())
+
+
+def complete(group: click.Group, cli: Cli, instruction: str) -> None:
+    """Answer the script above: `bash_complete` and the like."""
+    shell, _, _ = instruction.partition("_")
+    found = get_completion_class(shell)
+    if found is not None:
+        cli.console.print(found(group, {"obj": cli}, "paasd", "_PAASD_COMPLETE").complete())

@@ -1,0 +1,93 @@
+"""ps:*"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from paasd.cli.framework import Cli, app_argument, app_path, json_option, process_pairs
+from paasd.cli.root import root
+
+
+@root.command("ps:report", examples=("ps:report blog",))
+@app_argument
+@json_option
+@click.pass_obj
+def report(cli: Cli, app: str, as_json: bool) -> None:
+    """Show an app's instances and their state."""
+    found = cli.client.get(app_path(app, "ps"))
+    if as_json:
+        return cli.console.json(found)
+    cli.console.heading(f"{app} ps information")
+    cli.console.facts(
+        {
+            "Release": found["release"] or "none yet",
+            "Stopped": "yes" if found["stopped"] else "no",
+            "Scale": " ".join(f"{name}={count}" for name, count in found["scale"].items()) or "web=1",
+        }
+    )
+    if found["instances"]:
+        columns = ("INSTANCE", "STATE", "DUTY", "ADDRESS", "RESTARTS", "SINCE")
+        cli.console.table(columns, [_row(instance) for instance in found["instances"]])
+
+
+@root.command("ps:scale", examples=("ps:scale blog", "ps:scale blog web=2 worker=1"))
+@app_argument
+@click.argument("counts", nargs=-1)
+@json_option
+@click.pass_obj
+def scale(cli: Cli, app: str, counts: tuple[str, ...], as_json: bool) -> None:
+    """Show or set how many instances of each process type run."""
+    if counts:
+        cli.console.print(f"-----> Scaling {app} processes: {' '.join(counts)}")
+        cli.stream("PUT", app_path(app, "ps", "scale"), {"scale": process_pairs(counts)})
+        return
+    found = cli.client.get(app_path(app, "ps"))["scale"]
+    if as_json:
+        return cli.console.json([{"process_type": name, "quantity": count} for name, count in found.items()])
+    cli.console.print(f"-----> Scaling for {app}")
+    cli.console.print("proctype: qty")
+    cli.console.print("--------: ---")
+    for name, count in (found or {"web": 1}).items():
+        cli.console.print(f"{name}:  {count}")
+
+
+@root.command("ps:restart", examples=("ps:restart blog",))
+@app_argument
+@click.pass_obj
+def restart(cli: Cli, app: str) -> None:
+    """Replace all instances by new ones, without downtime."""
+    cli.stream("POST", app_path(app, "ps", "restart"))
+
+
+@root.command("ps:stop", examples=("ps:stop blog",))
+@app_argument
+@click.pass_obj
+def stop(cli: Cli, app: str) -> None:
+    """Stop all instances; visitors see a page that says so."""
+    cli.console.print(f"-----> Stopping {app}")
+    cli.stream("POST", app_path(app, "ps", "stop"))
+
+
+@root.command("ps:start", examples=("ps:start blog",))
+@app_argument
+@click.pass_obj
+def start(cli: Cli, app: str) -> None:
+    """Start a stopped app."""
+    cli.stream("POST", app_path(app, "ps", "start"))
+
+
+def _row(instance: dict[str, Any]) -> tuple[Any, ...]:
+    state = instance["state"]
+    if state == "crashing":
+        memory = ", out of memory" if instance["out_of_memory"] else ""
+        state = f"crashing (last exit {instance['exit_code']}{memory})"
+    return (
+        instance["instance"],
+        state,
+        instance["duty"],
+        instance["address"],
+        instance["restarts"],
+        instance["started_at"],
+    )

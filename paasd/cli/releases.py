@@ -1,0 +1,136 @@
+"""releases, rollback, builds:*, deployments"""
+
+from __future__ import annotations
+
+import click
+
+from paasd.cli.framework import Cli, app_argument, app_path, json_option
+from paasd.cli.root import root
+from paasd.errors import InvalidInput
+
+_count = click.option("-n", "--num", default=20, show_default=True, help="How many.")
+
+
+@root.command("releases", examples=("releases blog",))
+@app_argument
+@_count
+@json_option
+@click.pass_obj
+def releases(cli: Cli, app: str, num: int, as_json: bool) -> None:
+    """List an app's releases, newest first."""
+    found = cli.client.get(app_path(app, "releases"), limit=num)["items"]
+    if as_json:
+        return cli.console.json(found)
+    rows = [
+        (r["version"], r["description"], r["created_by"], r["created_at"], "live" if r["live"] else "") for r in found
+    ]
+    cli.console.table(("VERSION", "DESCRIPTION", "BY", "AT", ""), rows)
+
+
+@root.command("releases:info", examples=("releases:info blog v12",))
+@app_argument
+@click.argument("version")
+@json_option
+@click.pass_obj
+def release_info(cli: Cli, app: str, version: str, as_json: bool) -> None:
+    """Show one release."""
+    found = cli.client.get(app_path(app, "releases", number_of(version)))
+    if as_json:
+        return cli.console.json(found)
+    cli.console.heading(f"{app} {found['version']}")
+    cli.console.facts(
+        {
+            "Description": found["description"],
+            "By": found["created_by"],
+            "At": found["created_at"],
+            "Live": "yes" if found["live"] else "no",
+            "Image": found["image"],
+            **{f"Process {name}": command or "(the image's own)" for name, command in found["process_types"].items()},
+            "Config vars": ", ".join(found["config"]) or "none",
+        }
+    )
+
+
+@root.command("rollback", examples=("rollback blog", "rollback blog v12"))
+@app_argument
+@click.argument("version", required=False)
+@click.pass_obj
+def rollback(cli: Cli, app: str, version: str | None) -> None:
+    """Make the previous release (or vN) live again: image, config vars and process types."""
+    cli.stream("POST", app_path(app, "rollback"), {"release": number_of(version) if version else None})
+
+
+@root.command("builds", examples=("builds blog",))
+@app_argument
+@_count
+@json_option
+@click.pass_obj
+def builds(cli: Cli, app: str, num: int, as_json: bool) -> None:
+    """List an app's builds, newest first."""
+    found = cli.client.get(app_path(app, "builds"), limit=num)["items"]
+    if as_json:
+        return cli.console.json(found)
+    rows = [
+        (
+            b["number"],
+            b["status"],
+            b["revision"][:8],
+            b["branch"],
+            b["pushed_by"],
+            f"{b['seconds']:.1f} s" if b["seconds"] is not None else "",
+            b["reason"],
+        )
+        for b in found
+    ]
+    cli.console.table(("BUILD", "STATUS", "REVISION", "BRANCH", "BY", "TOOK", "REASON"), rows)
+
+
+@root.command("builds:log", examples=("builds:log blog", "builds:log blog 7"))
+@app_argument
+@click.argument("number", required=False, type=int)
+@click.pass_obj
+def build_log(cli: Cli, app: str, number: int | None) -> None:
+    """Print a build's log (the newest one's by default), following it while it runs."""
+    if number is None:
+        newest = cli.client.get(app_path(app, "builds"), limit=1)["items"]
+        if not newest:
+            raise InvalidInput(f"{app} has no builds yet", hint="Push it: git push paasd main")
+        number = newest[0]["number"]
+    for piece in cli.client.text(app_path(app, "builds", number, "log"), follow=1):
+        cli.console.raw(piece)
+
+
+@root.command("builds:cancel", examples=("builds:cancel blog",))
+@app_argument
+@click.pass_obj
+def cancel(cli: Cli, app: str) -> None:
+    """Cancel the build under way; the pusher sees why."""
+    build = cli.client.request("POST", app_path(app, "builds", "cancel"), {})
+    cli.console.print(f"-----> Cancelling build {build['number']} of {app}")
+
+
+@root.command("deployments", examples=("deployments blog",))
+@app_argument
+@_count
+@json_option
+@click.pass_obj
+def deployments(cli: Cli, app: str, num: int, as_json: bool) -> None:
+    """List an app's deployments, newest first."""
+    found = cli.client.get(app_path(app, "deployments"), limit=num)["items"]
+    if as_json:
+        return cli.console.json(found)
+    rows = [
+        (d["number"], d["release"], d["status"], d["phase"], d["created_by"], d["created_at"], d["reason"])
+        for d in found
+    ]
+    cli.console.table(("DEPLOYMENT", "RELEASE", "STATUS", "PHASE", "BY", "AT", "REASON"), rows)
+
+
+def number_of(version: str) -> int:
+    """`v12` or `12`. Raises InvalidInput."""
+    digits = version.removeprefix("v")
+    if not digits.isascii() or not digits.isdigit():
+        raise InvalidInput(
+            f"{version!r} is not a release", hint="Use a version such as v12; list them with: releases APP"
+        )
+    return int(digits)

@@ -1,0 +1,188 @@
+"""Builds every object once, by constructor, and starts and stops them in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from paasd.api.operations import Resource
+from paasd.api.server import Api
+from paasd.api.v1.apps import AppsResource
+from paasd.api.v1.box import BoxResource
+from paasd.api.v1.builds import BuildsResource
+from paasd.api.v1.checks import ChecksResource
+from paasd.api.v1.config import ConfigResource
+from paasd.api.v1.domains import DomainsResource
+from paasd.api.v1.keys import KeysResource
+from paasd.api.v1.logs import LogsResource
+from paasd.api.v1.ps import PsResource
+from paasd.api.v1.pushes import PushesResource
+from paasd.api.v1.releases import ReleasesResource
+from paasd.api.v1.run import RunResource
+from paasd.apps import Apps
+from paasd.build.base_images import BaseImages
+from paasd.build.builder import Builder
+from paasd.build.buildpacks import Buildpacks
+from paasd.build.builds import Builds
+from paasd.build.queue import BuildQueue
+from paasd.config import Config
+from paasd.config_vars import ConfigVars
+from paasd.database import Database
+from paasd.deploy import Deployer
+from paasd.deployments import Deployments
+from paasd.docker_engine import DockerEngine
+from paasd.drivers.docker import DockerDriver
+from paasd.errors import AlreadyExists, PaasdError
+from paasd.events import Events
+from paasd.go_live import GoLive
+from paasd.identity.sessions import Sessions
+from paasd.identity.ssh_keys import SshKeys
+from paasd.identity.users import Users
+from paasd.lifecycle import Lifecycle
+from paasd.one_off import OneOffs
+from paasd.projects import Projects
+from paasd.push.doors import Doors, RunCommand
+from paasd.push.openssh import OpenSsh
+from paasd.push.receive import Receive
+from paasd.push.ssh import EmbeddedSsh
+from paasd.reconcile import Reconciler
+from paasd.release import Releases
+from paasd.route.domains import Domains
+from paasd.route.edge import Edge
+from paasd.run.health import Health
+from paasd.run.instances import Instances
+from paasd.run.logs import Logs
+from paasd.run.retire import Retirement
+from paasd.run.rollout import Rollout
+from paasd.secrets import Vault
+from paasd.source.repositories import Repositories
+
+_log = logging.getLogger(__name__)
+
+_ROOT = Path(__file__).parent.parent
+
+
+class Daemon:
+    """`start()` returns when everything serves; `stop()` leaves the data plane (Nginx, instances) running."""
+
+    def __init__(self, config: Config, run_command: RunCommand) -> None:
+        self._stack = AsyncExitStack()
+        self._config = config
+        prepare_directories(config)
+        self._fresh = not config.database.exists()
+        vault = Vault.load(config.keys_dir / "master.key", may_create=self._fresh)
+        database = self._database = Database(config.database)
+        engine = self._engine = DockerEngine(config.docker_host)
+        driver = DockerDriver(engine, config.label)
+        apps, projects = Apps(database), Projects(database)
+        config_vars, releases = ConfigVars(database, vault), Releases(database, vault)
+        self._users, self._keys, sessions = Users(database), SshKeys(database), Sessions()
+        domains = Domains(database, config.http)
+        edge = self._edge = Edge(config.edge_dir, _ROOT / "nginx", config.http)
+        repositories = self._repositories = Repositories(config)
+        builds = Builds(database, config.build_logs, config.build.log_limit)
+        buildpacks = Buildpacks(_ROOT / "buildpacks")
+        bases = BaseImages(engine, config.build, buildpacks.bases, config.data_dir / "cache")
+        builder = Builder(config, database, engine, builds, BuildQueue(config.build.concurrency), buildpacks, bases)
+        deployments, instances = Deployments(database), Instances(database, config.label)
+        retirement = Retirement(driver, instances, edge.in_flight, config.run)
+        rollout = Rollout(driver, instances, Health(driver), config)
+        go_live = GoLive(
+            database, config, projects, releases, deployments, driver, instances, rollout, retirement, domains, edge
+        )
+        deployer = self._deployer = Deployer(
+            apps, config_vars, builder, releases, driver, instances, retirement, edge, go_live
+        )
+        lifecycle = Lifecycle(
+            config, apps, projects, config_vars, repositories, builder, releases, driver, domains, edge, deployer
+        )
+        self._reconciler = Reconciler(
+            config,
+            apps,
+            projects,
+            builds,
+            releases,
+            deployments,
+            instances,
+            retirement,
+            driver,
+            domains,
+            edge,
+            repositories,
+            deployer,
+            lifecycle,
+        )
+        receive = Receive(config, apps, lifecycle, repositories, sessions, deployer)
+        doors = Doors(self._keys, self._users, sessions, receive, run_command)
+        self._ssh = (
+            OpenSsh(config.ssh, config.keys_dir, config.run_dir, doors)
+            if config.ssh.transport == "openssh"
+            else EmbeddedSsh(config.ssh, config.keys_dir, doors)
+        )
+        one_offs = OneOffs(database, config, releases, domains, driver, deployer)
+        self._apps, self._sessions = apps, sessions
+        self._resources: list[Resource] = [
+            AppsResource(apps, lifecycle, releases, domains),
+            ConfigResource(config_vars, deployer),
+            PsResource(apps, releases, instances, driver, deployer),
+            ReleasesResource(releases, deployments, deployer),
+            BuildsResource(builds, deployer),
+            DomainsResource(domains, lifecycle),
+            KeysResource(self._keys, self._users, self._ssh.disconnect_key),
+            LogsResource(Logs(driver)),
+            RunResource(one_offs),
+            ChecksResource(apps, releases),
+            PushesResource(receive.push),
+            BoxResource(Events(database), edge, builder, self._reconciler),
+        ]
+
+    async def start(self) -> None:
+        """Raises PaasdError when something it cannot do without is missing; what was started is stopped again."""
+        async with AsyncExitStack() as stack:
+            await self._database.open()
+            stack.push_async_callback(self._database.close)
+            stack.push_async_callback(self._engine.close)
+            local_admin = await self._users.bootstrap()
+            await self._repositories.prepare()
+            await self._edge.start()
+            await self._reconciler.recover()
+            await self._reconciler.start()
+            stack.push_async_callback(self._reconciler.stop)
+            await self._add_admin_key()
+            api = Api(self._config.api_socket, self._apps, self._sessions, local_admin, self._resources)
+            await api.start()
+            stack.push_async_callback(api.stop)
+            stack.push_async_callback(self._deployer.close)
+            await self._ssh.start()
+            stack.push_async_callback(self._ssh.stop, 10.0)
+            self._stack = stack.pop_all()
+        _log.info("paasd serves on ssh port %s, http port %s", self._ssh.port, self._config.http.port)
+
+    async def stop(self) -> None:
+        await self._stack.aclose()
+
+    async def _add_admin_key(self) -> None:
+        """The first administrator's key, from a file; known already after the first start."""
+        if not self._config.admin_key:
+            return
+        try:
+            text = await asyncio.to_thread(Path(self._config.admin_key).read_text)
+        except OSError as error:
+            raise PaasdError(f"cannot read admin_key {self._config.admin_key}: {error.strerror}") from error
+        admin = self._users.local_admin
+        user_id = await self._users.first_user(admin.organization_id)
+        for number, line in enumerate(filter(None, text.splitlines()), start=1):
+            try:
+                await self._keys.add(admin, user_id, "admin" if number == 1 else f"admin-{number}", line)
+            except AlreadyExists:
+                continue
+
+
+def prepare_directories(config: Config) -> None:
+    """The data directory and what must exist in it, closed to others."""
+    os.umask(0o077)
+    for path in (config.data_dir, config.run_dir, config.keys_dir, config.build_logs):
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)

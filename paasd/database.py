@@ -1,0 +1,139 @@
+"""`state.db`: the one door to SQLite. WAL, one writer connection, one reader, numbered migrations.
+
+Transactions are short: nothing is awaited inside one but its own statements.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import aiosqlite
+
+from paasd.errors import DiskFull, PaasdError
+
+Row = sqlite3.Row
+
+
+def new_id() -> str:
+    return uuid.uuid4().hex
+
+
+def now() -> float:
+    return time.time()
+
+
+class Transaction:
+    """Statements of one write transaction."""
+
+    def __init__(self, connection: aiosqlite.Connection) -> None:
+        self._connection = connection
+
+    async def execute(self, sql: str, *values: Any) -> int:
+        """Run one statement; returns the number of rows it changed."""
+        async with self._connection.execute(sql, values) as cursor:
+            return cursor.rowcount
+
+    async def fetch(self, sql: str, *values: Any) -> list[Row]:
+        async with self._connection.execute(sql, values) as cursor:
+            return list(await cursor.fetchall())
+
+    async def fetch_one(self, sql: str, *values: Any) -> Row | None:
+        rows = await self.fetch(sql, *values)
+        return rows[0] if rows else None
+
+
+class Database:
+    """Opened once by the daemon. `transaction()` writes, `fetch()` reads committed state."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = asyncio.Lock()
+        self._writer: aiosqlite.Connection
+        self._reader: aiosqlite.Connection
+
+    async def open(self) -> None:
+        """Open, check and migrate. Raises PaasdError when the file is damaged or newer than this paasd."""
+        try:
+            self._writer = await self._connect()
+            await self._check()
+            await self._migrate()
+            self._reader = await self._connect()
+        except sqlite3.DatabaseError as error:
+            raise PaasdError(
+                f"{self._path} cannot be opened: {error}",
+                hint="Restore the newest backup of state.db; the apps keep serving meanwhile.",
+            ) from error
+
+    async def close(self) -> None:
+        for name in ("_reader", "_writer"):
+            connection: aiosqlite.Connection | None = getattr(self, name, None)
+            if connection is not None:
+                await connection.close()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """One atomic change. An exception inside rolls everything back."""
+        async with self._lock:
+            await self._writer.execute("BEGIN IMMEDIATE")
+            try:
+                yield Transaction(self._writer)
+                await self._writer.execute("COMMIT")
+            except BaseException as error:
+                # Shielded so that a cancelled task never leaves the connection inside a transaction.
+                await asyncio.shield(self._rollback())
+                if isinstance(error, sqlite3.OperationalError) and "full" in str(error):
+                    raise DiskFull(f"state.db cannot grow: {error}", hint="Free disk space, then try again.") from error
+                raise
+
+    async def fetch(self, sql: str, *values: Any) -> list[Row]:
+        async with self._reader.execute(sql, values) as cursor:
+            return list(await cursor.fetchall())
+
+    async def fetch_one(self, sql: str, *values: Any) -> Row | None:
+        rows = await self.fetch(sql, *values)
+        return rows[0] if rows else None
+
+    async def _rollback(self) -> None:
+        if self._writer.in_transaction:
+            await self._writer.execute("ROLLBACK")
+
+    async def _connect(self) -> aiosqlite.Connection:
+        connection = await aiosqlite.connect(self._path, isolation_level=None)
+        connection.row_factory = sqlite3.Row
+        # FULL: what was acknowledged survives a power cut, not only a crash.
+        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "busy_timeout = 5000"):
+            await connection.execute(f"PRAGMA {pragma}")
+        return connection
+
+    async def _check(self) -> None:
+        async with self._writer.execute("PRAGMA quick_check(1)") as cursor:
+            row = await cursor.fetchone()
+        if row is None or row[0] != "ok":
+            raise sqlite3.DatabaseError(f"quick_check says {row[0] if row else 'nothing'}")
+
+    async def _migrate(self) -> None:
+        migrations = await asyncio.to_thread(_migrations)
+        async with self._writer.execute("PRAGMA user_version") as cursor:
+            row = await cursor.fetchone()
+        current = row[0] if row else 0
+        if current > len(migrations):
+            raise PaasdError(
+                f"state.db has schema {current}, this paasd knows only {len(migrations)}",
+                hint="Install the paasd version that wrote it, or a newer one.",
+            )
+        for number, script in enumerate(migrations[current:], start=current + 1):
+            await self._writer.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")
+
+
+def _migrations() -> Sequence[str]:
+    folder = resources.files("paasd") / "migrations"
+    files = sorted((f for f in folder.iterdir() if f.name.endswith(".sql")), key=lambda f: f.name)
+    return [f.read_text() for f in files]

@@ -1,0 +1,197 @@
+"""Makes what runs equal to what the database wants: at start, when the engine reports something, and on a timer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+
+from paasd.apps import Apps
+from paasd.build.builds import Builds
+from paasd.config import Config
+from paasd.deploy import Deployer
+from paasd.deployments import Deployments
+from paasd.drivers.base import Driver
+from paasd.errors import PaasdError
+from paasd.lifecycle import Lifecycle
+from paasd.models import App, InstanceState, Route
+from paasd.projects import Projects
+from paasd.release import Releases
+from paasd.route.domains import Domains
+from paasd.route.edge import Edge
+from paasd.run.instances import InstanceRow, Instances, network_name, spec_of
+from paasd.run.retire import Retirement
+from paasd.source.repositories import Repositories
+
+_log = logging.getLogger(__name__)
+
+_INTERVAL = 15.0
+_SETTLE = 0.3
+"""Seconds after an engine event before looking, so that one restart is one look."""
+_DIED = "the daemon stopped while this was under way; the release that was live before still is"
+
+
+class Reconciler:
+    def __init__(
+        self,
+        config: Config,
+        apps: Apps,
+        projects: Projects,
+        builds: Builds,
+        releases: Releases,
+        deployments: Deployments,
+        instances: Instances,
+        retirement: Retirement,
+        driver: Driver,
+        domains: Domains,
+        edge: Edge,
+        repositories: Repositories,
+        deployer: Deployer,
+        lifecycle: Lifecycle,
+    ) -> None:
+        self._config = config
+        self._apps = apps
+        self._projects = projects
+        self._builds = builds
+        self._releases = releases
+        self._deployments = deployments
+        self._instances = instances
+        self._retirement = retirement
+        self._driver = driver
+        self._domains = domains
+        self._edge = edge
+        self._repositories = repositories
+        self._deployer = deployer
+        self._lifecycle = lifecycle
+        self._tasks: list[asyncio.Task[None]] = []
+        self._wake = asyncio.Event()
+
+    async def recover(self) -> None:
+        """Once at start, before anything can be asked for: finish or undo what a killed daemon left half done."""
+        await self._builds.abandon_unfinished(_DIED)
+        await self._deployments.abandon_unfinished(_DIED)
+        for app in await self._apps.all():
+            stale = await self._instances.of(app, "new")
+            await self._instances.retire([row.name for row in stale], time.time())
+
+    async def start(self) -> None:
+        """Bring everything in order, then keep it so in the background."""
+        await self.settle()
+        self._tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._loop())]
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def settle(self) -> None:
+        """One pass over everything. What fails is logged and tried again in the next pass."""
+        for step in (self._edge_up, self._routes, self._containers, self._strangers, self._networks, self._files):
+            try:
+                await step()
+            except PaasdError as error:
+                _log.warning("reconciling (%s): %s", step.__name__.strip("_"), error.detail)
+
+    async def differences(self) -> list[str]:
+        """Where database, engine, edge and files disagree right now; empty when all is well. Changes nothing."""
+        found: list[str] = []
+        rows = {row.name: row for row in await self._instances.all()}
+        actual = {instance.name: instance for instance in await self._driver.list()}
+        found += [f"instance {name} is wanted but missing" for name in rows if name not in actual]
+        found += [f"container {name} runs but is not wanted" for name in actual if name not in rows]
+        found += [
+            f"instance {name} is {actual[name].state}"
+            for name in rows
+            if name in actual and actual[name].state is not InstanceState.RUNNING
+        ]
+        found += [f"instance {row.name} was never switched to" for row in rows.values() if row.state == "new"]
+        wanted, routes = await self._wanted_routes(), await self._edge.routes()
+        found += [f"route of {n} is {routes.get(n)}, wanted {r}" for n, r in wanted.items() if routes.get(n) != r]
+        found += [f"route of {name} belongs to no app" for name in routes if name not in wanted]
+        ids = {app.id for app in await self._apps.all()}
+        found += [f"repository {n} belongs to no app" for n in self._repositories.names() if n not in ids]
+        found += [f"{path} was left by a killed push" for path in self._repositories.leftovers()]
+        return found
+
+    async def _watch(self) -> None:
+        """Turn engine events into passes; a lost engine is looked for again."""
+        while True:
+            with contextlib.suppress(PaasdError):
+                async for event in self._driver.events():
+                    if event.action in ("die", "oom", "destroy", "start"):
+                        self._wake.set()
+            await asyncio.sleep(1)
+            self._wake.set()
+
+    async def _loop(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_INTERVAL):
+                    await self._wake.wait()
+            await asyncio.sleep(_SETTLE)
+            self._wake.clear()
+            await self.settle()
+
+    async def _edge_up(self) -> None:
+        if await self._edge.ensure_running():
+            _log.warning("Nginx was not running and was started again")
+
+    async def _wanted_routes(self) -> dict[str, Route]:
+        return {app.name: await self._deployer.route_of(app) for app in await self._apps.all()}
+
+    async def _routes(self) -> None:
+        """Routes first, so that no site comes up without one."""
+        present = await self._edge.routes()
+        apps = await self._apps.all()
+        await self._deployer.sync_routes(apps)
+        for name in set(present) - {app.name for app in apps}:
+            await self._edge.remove_route(name)
+        for name, reason in (await self._lifecycle.sync_sites()).items():
+            _log.error("the site of %s is quarantined: %s", name, reason)
+
+    async def _containers(self) -> None:
+        actual = {instance.name: instance for instance in await self._driver.list()}
+        for app in await self._apps.all():
+            for row in await self._instances.of(app):
+                if row.state == "retiring":
+                    self._retirement.begin(row)
+                elif row.state == "live":
+                    instance = actual.get(row.name)
+                    if instance is None or instance.state is InstanceState.EXITED:
+                        await self._revive(app, row)
+
+    async def _revive(self, app: App, row: InstanceRow) -> None:
+        """Start a live instance that somebody removed or stopped behind our back."""
+        async with self._deployer.undisturbed(app) as free:
+            if not free or row.name not in {r.name for r in await self._instances.of(app, "live")}:
+                return
+            _log.warning("%s of %s is not running; starting it again", row.name, app.name)
+            release = await self._releases.get(app, row.release_id)
+            project = await self._deployer.ensure_network(app)
+            url = await self._domains.url(app)
+            await self._driver.start(spec_of(app, project, release, row, self._config, url))
+
+    async def _strangers(self) -> None:
+        """Containers with our label that no row wants: leftovers of a killed daemon. Rows are written before their
+        containers start, so what runs is asked first."""
+        running = await self._driver.list()
+        wanted = {row.name for row in await self._instances.all()}
+        for instance in running:
+            if instance.name not in wanted:
+                _log.warning("removing container %s, which nothing wants", instance.name)
+                await self._driver.stop(instance.name, self._config.run.stop_timeout)
+
+    async def _networks(self) -> None:
+        present = await self._driver.networks()
+        wanted = {network_name(self._config.label, project) for project in await self._projects.all()}
+        for name in present:
+            if name not in wanted:
+                with contextlib.suppress(PaasdError):
+                    await self._driver.remove_network(name)
+
+    async def _files(self) -> None:
+        await self._repositories.sweep()
+        present = self._repositories.names()
+        for app_id in present - {app.id for app in await self._apps.all()}:
+            await self._repositories.remove(app_id)

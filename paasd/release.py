@@ -1,0 +1,188 @@
+"""Table `releases`: immutable `vN` of an app, image + config vars + process types."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from paasd import events
+from paasd.database import Database, Row, new_id, now
+from paasd.errors import NotFound
+from paasd.models import App, Build, ProcessType, Release, Secret
+from paasd.secrets import Vault
+
+
+class Releases:
+    def __init__(self, database: Database, vault: Vault) -> None:
+        self._database = database
+        self._vault = vault
+
+    async def from_build(self, app: App, build: Build, config: Mapping[str, Secret], actor: str) -> Release:
+        """The next release of an app, from what was just built."""
+        release = Release(
+            id=new_id(),
+            app_id=app.id,
+            number=0,
+            build_id=build.id,
+            image=build.image,
+            user=build.user,
+            config=config,
+            process_types=build.process_types,
+            checks=build.checks,
+            description=f"Deploy {build.revision[:8]}",
+            created_by=actor,
+            created_at=now(),
+        )
+        return await self._insert(app, release)
+
+    async def with_config(
+        self, app: App, base: Release, config: Mapping[str, Secret], actor: str, description: str
+    ) -> Release:
+        """The image of `base` with other config vars."""
+        return await self._copy(app, base, config, actor, description)
+
+    async def from_old(self, app: App, old: Release, actor: str) -> Release:
+        """A rollback: everything of `old` under a new number."""
+        return await self._copy(app, old, old.config, actor, f"Rollback to {old.version}")
+
+    async def adopted(self, app: App, other: Release, config: Mapping[str, Secret], actor: str) -> Release:
+        """What another app runs, as a release of `app`. Its build stays the other app's."""
+        unbuilt = replace(other, build_id=None)
+        return await self._copy(app, unbuilt, config, actor, "Clone")
+
+    async def get(self, app: App, release_id: str) -> Release:
+        row = await self._database.fetch_one(
+            "SELECT * FROM releases WHERE organization_id = ? AND app_id = ? AND id = ?",
+            app.organization_id,
+            app.id,
+            release_id,
+        )
+        if row is None:
+            raise NotFound(f"{app.name} has no such release")
+        return self._release(app, row)
+
+    async def current(self, app: App) -> Release | None:
+        """The live release, None before the first deployment."""
+        return await self.get(app, app.release_id) if app.release_id else None
+
+    async def by_number(self, app: App, number: int) -> Release:
+        row = await self._database.fetch_one(
+            "SELECT * FROM releases WHERE organization_id = ? AND app_id = ? AND number = ?",
+            app.organization_id,
+            app.id,
+            number,
+        )
+        if row is None:
+            raise NotFound(f"{app.name} has no release v{number}", hint=f"List them with: releases {app.name}")
+        return self._release(app, row)
+
+    async def of(self, app: App, *, before: int = 0, limit: int = 50) -> list[Release]:
+        """Newest first, numbers under `before` when given."""
+        rows = await self._database.fetch(
+            "SELECT * FROM releases WHERE organization_id = ? AND app_id = ? AND (? = 0 OR number < ?)"
+            " ORDER BY number DESC LIMIT ?",
+            app.organization_id,
+            app.id,
+            before,
+            before,
+            limit,
+        )
+        return [self._release(app, row) for row in rows]
+
+    async def was_live(self, app: App) -> set[int]:
+        """Numbers of the releases that were deployed successfully at some time."""
+        rows = await self._database.fetch(
+            "SELECT DISTINCT releases.number FROM releases JOIN deployments ON deployments.release_id = releases.id"
+            " WHERE releases.app_id = ? AND deployments.status = 'succeeded'",
+            app.id,
+        )
+        return {row["number"] for row in rows}
+
+    async def before_current(self, app: App) -> Release:
+        """What a plain `rollback` goes back to: the newest release under the live one that was live. NotFound."""
+        current = await self.current(app)
+        live = await self.was_live(app)
+        older = [number for number in live if current and number < current.number]
+        if not older:
+            raise NotFound(f"{app.name} has no earlier release that was live", hint="Deploy with git push instead.")
+        return await self.by_number(app, max(older))
+
+    async def _copy(
+        self, app: App, base: Release, config: Mapping[str, Secret], actor: str, description: str
+    ) -> Release:
+        release = Release(
+            id=new_id(),
+            app_id=app.id,
+            number=0,
+            build_id=base.build_id,
+            image=base.image,
+            user=base.user,
+            config=config,
+            process_types=base.process_types,
+            checks=base.checks,
+            description=description,
+            created_by=actor,
+            created_at=now(),
+        )
+        return await self._insert(app, release)
+
+    async def _insert(self, app: App, release: Release) -> Release:
+        sealed = self._vault.seal_all(release.config, _place(app, release.id))
+        async with self._database.transaction() as tx:
+            row = await tx.fetch_one("SELECT max(number) AS top FROM releases WHERE app_id = ?", app.id)
+            number = ((row["top"] if row else None) or 0) + 1
+            await tx.execute(
+                "INSERT INTO releases (id, organization_id, app_id, number, build_id, image, run_as, config,"
+                " process_types, checks, description, created_by, created_at)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                release.id,
+                app.organization_id,
+                app.id,
+                number,
+                release.build_id,
+                release.image,
+                release.user,
+                sealed,
+                json.dumps([[p.name, p.command] for p in release.process_types]),
+                json.dumps(release.checks),
+                release.description,
+                release.created_by,
+                release.created_at,
+            )
+            await events.record(
+                tx,
+                "release.created",
+                organization_id=app.organization_id,
+                actor=release.created_by,
+                app=app.name,
+                release=number,
+                description=release.description,
+            )
+        return await self.by_number(app, number)
+
+    def _release(self, app: App, row: Row) -> Release:
+        return Release(
+            id=row["id"],
+            app_id=row["app_id"],
+            number=row["number"],
+            build_id=row["build_id"],
+            image=row["image"],
+            user=row["run_as"],
+            config=self._vault.open_all(row["config"], _place(app, row["id"])),
+            process_types=process_types_from(row["process_types"]),
+            checks=json.loads(row["checks"]),
+            description=row["description"],
+            created_by=row["created_by"],
+            created_at=row["created_at"],
+        )
+
+
+def process_types_from(text: str) -> tuple[ProcessType, ...]:
+    pairs: Sequence[Sequence[Any]] = json.loads(text)
+    return tuple(ProcessType(name, command) for name, command in pairs)
+
+
+def _place(app: App, release_id: str) -> str:
+    return f"{app.organization_id}|{app.id}|release|{release_id}"

@@ -1,0 +1,207 @@
+"""Decides when an instance may get traffic: a real GET, repeated every few hundredths of a second until it answers.
+
+A bare connect-and-close is never used: some servers treat it as an error and exit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+
+from paasd.drivers.base import Driver
+from paasd.errors import HealthCheckFailed, InvalidInput
+from paasd.models import Instance, InstanceState, Release, shown
+from paasd.run.instances import InstanceRow
+
+_POLL = 0.02
+_LOOK = 0.25
+"""Seconds between two looks at the container itself while its port is silent."""
+_WORKER_UPTIME = 3.0
+
+
+@dataclass(frozen=True)
+class Check:
+    """Startup check of one process type. `path` None: any HTTP answer will do. Times in seconds."""
+
+    path: str | None = None
+    content: str | None = None
+    port: int | None = None
+    """None: nothing listens, the instance only has to stay up."""
+    attempts: int = 3
+    """Wrong answers (not silence) before it counts as failed."""
+    wait: float = 5.0
+    timeout: float = 5.0
+    initial_delay: float = 0.0
+    uptime: float = 0.0
+
+
+def check_of(release: Release, process_type: str, port: int) -> Check:
+    """The check of a process type: the first startup check of app.json or `checks:set` with defaults for the rest."""
+    listed = release.checks.get(process_type, [])
+    startup: dict[str, Any] = next((c for c in listed if c.get("type", "startup") == "startup"), {})
+    is_web = process_type == "web"
+    return Check(
+        path=startup.get("path"),
+        content=startup.get("content"),
+        port=int(startup.get("port", port)) if is_web or startup.get("path") else None,
+        attempts=max(1, int(startup.get("attempts", 3))),
+        wait=float(startup.get("wait", 5)),
+        timeout=max(0.1, float(startup.get("timeout", 5))),
+        initial_delay=float(startup.get("initialDelay", 0)),
+        uptime=float(startup.get("uptime", 0 if is_web else _WORKER_UPTIME)),
+    )
+
+
+class Health:
+    """Checks instances over plain HTTP at their own addresses."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+
+    async def wait(self, row: InstanceRow, check: Check, host: str, deadline: float) -> float:
+        """Return the seconds it took until the instance was healthy. Raises HealthCheckFailed saying what was seen.
+        `deadline` is on the monotonic clock; `host` is sent as the Host header."""
+        started = time.monotonic()
+        await asyncio.sleep(min(check.initial_delay, max(0.0, deadline - started)))
+        if check.port is not None:
+            await self._until_answer(row, check, host, deadline)
+        up_at = started + check.uptime
+        while (left := up_at - time.monotonic()) > 0:
+            await self._look(row)
+            await asyncio.sleep(min(left, _LOOK))
+        await self._look(row)
+        return time.monotonic() - started
+
+    async def _until_answer(self, row: InstanceRow, check: Check, host: str, deadline: float) -> None:
+        url = f"http://{row.address}:{check.port}{check.path or '/'}"
+        headers = {"Host": host, "User-Agent": "paasd-health-check"}
+        wrong, looked, seen = 0, 0.0, ""
+        timeout = aiohttp.ClientTimeout(total=check.timeout)
+        async with aiohttp.ClientSession(timeout=timeout, headers=headers, auto_decompress=False) as session:
+            while time.monotonic() < deadline:
+                status, text = await _get(session, url, deadline)
+                if status and (check.path is None or _acceptable(check, status, text)):
+                    return
+                if status:
+                    wrong, seen = wrong + 1, _described(check, status)
+                    if wrong >= check.attempts:
+                        raise HealthCheckFailed(f"{_name(row)}: {seen} ({wrong} times)", hint=_ANSWER_HINT)
+                    await asyncio.sleep(min(check.wait, max(0.0, deadline - time.monotonic())))
+                else:
+                    seen = text or seen
+                    await asyncio.sleep(_POLL)
+                if time.monotonic() - looked > _LOOK:
+                    await self._look(row)
+                    looked = time.monotonic()
+        raise await self._silent(row, check, seen)
+
+    async def _look(self, row: InstanceRow) -> None:
+        """Raises HealthCheckFailed when the instance is not running any more, or was restarted by the engine."""
+        instance = await self._driver.inspect(row.name)
+        if instance is None:
+            raise HealthCheckFailed(f"{_name(row)} disappeared while it was checked", hint="Deploy again.")
+        if instance.state in (InstanceState.EXITED, InstanceState.CRASHING) or instance.restarts:
+            raise HealthCheckFailed(f"{_name(row)} {why_ended(instance)}", hint=_EXIT_HINT)
+
+    async def _silent(self, row: InstanceRow, check: Check, seen: str) -> HealthCheckFailed:
+        ports = sorted(await self._driver.listening_ports(row.name))
+        if check.port in ports:
+            return HealthCheckFailed(
+                f"{_name(row)} listens on port {check.port}, but does not answer there: {seen or 'connection refused'}",
+                hint="Bind to 0.0.0.0 instead of localhost, so that the edge can reach the app.",
+            )
+        if ports:
+            listed = ", ".join(map(str, ports))
+            return HealthCheckFailed(
+                f"{_name(row)} is listening on {listed}, expected $PORT={check.port}",
+                hint="Make the app listen on the port in the environment variable PORT.",
+            )
+        return HealthCheckFailed(
+            f"{_name(row)} did not listen on $PORT={check.port} in time",
+            hint="Make the web process listen on 0.0.0.0:$PORT, or scale it to 0 if the app has no web process.",
+        )
+
+
+_ANSWER_HINT = "Look at the instance's log above; set another path with: checks:set APP web --path /health"
+_EXIT_HINT = "The end of its log is above; try the command yourself with: run APP <command>"
+
+
+CHECK_SETTINGS = {
+    "path": "HTTP path that must answer 200 to 399; without one any HTTP answer will do",
+    "content": "text its answer must hold",
+    "port": "port to ask instead of $PORT",
+    "attempts": "wrong answers before the check fails (3)",
+    "wait": "seconds between two attempts (5)",
+    "timeout": "seconds for one answer (5)",
+    "initialDelay": "seconds before the first attempt (0)",
+    "uptime": "seconds the instance must stay up (web 0, others 3)",
+}
+_TEXT_SETTINGS = ("path", "content")
+
+
+def validated(settings: Mapping[str, str | int | float | None]) -> dict[str, str | int | float | None]:
+    """Settings as `checks:set` takes them; None unsets one. Raises InvalidInput."""
+    for name, value in settings.items():
+        if name not in CHECK_SETTINGS:
+            raise InvalidInput(f"unknown check setting {shown(name)}", hint=f"Known: {', '.join(CHECK_SETTINGS)}")
+        if value is None:
+            continue
+        if name in _TEXT_SETTINGS:
+            if not isinstance(value, str) or not value.isprintable() or len(value) > 500:
+                raise InvalidInput(f"{name} must be printable text of at most 500 characters")
+        elif isinstance(value, str) or not 0 <= value <= 65535:
+            raise InvalidInput(f"{name} must be a number from 0 to 65535")
+    path = settings.get("path")
+    if isinstance(path, str) and not path.startswith("/"):
+        raise InvalidInput("path must start with /", hint="For example: --path /health")
+    return dict(settings)
+
+
+def why_ended(instance: Instance) -> str:
+    """`exited with status 1`, in words."""
+    if instance.oom_killed:
+        return "ran out of memory and was killed"
+    if instance.exit_code is None or (instance.exit_code == 0 and instance.restarts):
+        return f"was restarted {instance.restarts} times"
+    return f"exited with status {instance.exit_code}"
+
+
+def merged(from_repository: Mapping[str, Any], from_user: Mapping[str, Any]) -> dict[str, Any]:
+    """`healthchecks` of app.json with what `checks:set` said laid over each type's first check."""
+    result = {name: list(checks) for name, checks in from_repository.items()}
+    for name, values in from_user.items():
+        first, *rest = result.get(name) or [{}]
+        result[name] = [{**first, **values}, *rest]
+    return result
+
+
+async def _get(session: aiohttp.ClientSession, url: str, deadline: float) -> tuple[int, str]:
+    """Status and start of the body; status 0 and what went wrong when there was no HTTP answer."""
+    try:
+        async with asyncio.timeout(max(0.05, deadline - time.monotonic())):
+            async with session.get(url, allow_redirects=False) as response:
+                body = await response.content.read(64 * 1024)
+                return response.status, body.decode(errors="replace")
+    except aiohttp.ClientConnectorError:
+        return 0, ""
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        return 0, "no answer in time" if isinstance(error, TimeoutError) else f"{type(error).__name__}: {error}"
+
+
+def _acceptable(check: Check, status: int, text: str) -> bool:
+    return 200 <= status < 400 and (check.content is None or check.content in text)
+
+
+def _described(check: Check, status: int) -> str:
+    if 200 <= status < 400:
+        return f"GET {check.path} answered {status}, but without the text {check.content!r}"
+    return f"GET {check.path} answered {status}, expected 200 to 399"
+
+
+def _name(row: InstanceRow) -> str:
+    return f"{row.process_type}.{row.number}"

@@ -1,0 +1,196 @@
+"""Table `instances`: which instances should exist, at which address. What really runs is the driver's to say."""
+
+from __future__ import annotations
+
+import ipaddress
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from paasd import apps
+from paasd.config import Config, RunConfig
+from paasd.database import Database, Row, Transaction, new_id, now
+from paasd.errors import Conflict
+from paasd.models import App, InstanceSpec, Limits, Project, Release, Secret
+
+RELEASE_TASK = "release"
+"""The Procfile entry that runs before the switch and is never scaled."""
+
+
+@dataclass(frozen=True)
+class InstanceRow:
+    """One desired instance. States: `new` (not yet switched to), `live`, `retiring` (until `retire_at`)."""
+
+    name: str
+    app_id: str
+    project_id: str
+    release_id: str
+    deployment_id: str | None
+    process_type: str
+    number: int
+    address: str
+    state: str
+    retire_at: float | None
+
+
+class Instances:
+    def __init__(self, database: Database, label: str) -> None:
+        self._database = database
+        self._label = label
+        self._cursor: dict[str, int] = {}
+
+    async def plan(
+        self, app: App, project: Project, release: Release, deployment_id: str, scale: Mapping[str, int]
+    ) -> list[InstanceRow]:
+        """Write down the new instances of a deployment, with addresses of their own, before any is started.
+        Raises Conflict when the project's network is full."""
+        wanted = wanted_instances(release, scale)
+        async with self._database.transaction() as tx:
+            rows = []
+            for process_type, number in wanted:
+                row = InstanceRow(
+                    name=f"{self._label}-{app.name}-{release.version}-{process_type}-{number}-{new_id()[:6]}",
+                    app_id=app.id,
+                    project_id=project.id,
+                    release_id=release.id,
+                    deployment_id=deployment_id,
+                    process_type=process_type,
+                    number=number,
+                    address=await self._free_address(tx, project),
+                    state="new",
+                    retire_at=None,
+                )
+                await _insert(tx, app, row)
+                rows.append(row)
+        return rows
+
+    async def of(self, app: App, state: str | None = None) -> list[InstanceRow]:
+        rows = await self._database.fetch(
+            "SELECT * FROM instances WHERE organization_id = ? AND app_id = ? AND (? IS NULL OR state = ?)"
+            " ORDER BY process_type, number, created_at",
+            app.organization_id,
+            app.id,
+            state,
+            state,
+        )
+        return [_row(row) for row in rows]
+
+    async def all(self) -> list[InstanceRow]:
+        """Every desired instance on the box, for reconciling."""
+        return [_row(row) for row in await self._database.fetch("SELECT * FROM instances")]
+
+    async def forget(self, names: Sequence[str]) -> None:
+        async with self._database.transaction() as tx:
+            for name in names:
+                await tx.execute("DELETE FROM instances WHERE name = ?", name)
+
+    async def retire(self, names: Sequence[str], at: float) -> None:
+        async with self._database.transaction() as tx:
+            for name in names:
+                await mark(tx, name, "retiring", at)
+
+    async def _free_address(self, tx: Transaction, project: Project) -> str:
+        """Goes round the subnet, so that an address just given up is the last one to be used again."""
+        assert project.subnet is not None
+        taken = {
+            row["address"] for row in await tx.fetch("SELECT address FROM instances WHERE project_id = ?", project.id)
+        }
+        pool = static_addresses(project.subnet)
+        start = self._cursor.get(project.id, int(now()) % len(pool))
+        for position in itertools.chain(range(start, len(pool)), range(start)):
+            if pool[position] not in taken:
+                self._cursor[project.id] = (position + 1) % len(pool)
+                return pool[position]
+        raise Conflict(
+            f"the network of project {project.name} is full ({len(pool)} addresses)",
+            hint="Scale an app of the project down, or move one to a project of its own.",
+        )
+
+
+def static_addresses(subnet: str) -> list[str]:
+    """Addresses paasd hands out itself: a project's subnet without network and gateway address and without the last
+    quarter, which is the engine's, for one-off commands."""
+    network = ipaddress.IPv4Network(subnet)
+    return [str(network[i]) for i in range(2, network.num_addresses * 3 // 4)]
+
+
+def wanted_instances(release: Release, scale: Mapping[str, int]) -> list[tuple[str, int]]:
+    """`(process type, number)` of every instance, numbers from 1."""
+    return [
+        (process.name, number)
+        for process in release.process_types
+        if process.name != RELEASE_TASK
+        for number in range(1, apps.count_of(scale, process.name) + 1)
+    ]
+
+
+async def mark(tx: Transaction, name: str, state: str, retire_at: float | None = None) -> None:
+    await tx.execute("UPDATE instances SET state = ?, retire_at = ? WHERE name = ?", state, retire_at, name)
+
+
+def spec_of(app: App, project: Project, release: Release, row: InstanceRow, config: Config, url: str) -> InstanceSpec:
+    """What the driver needs to run `row`."""
+    run = config.run
+    process = next(p for p in release.process_types if p.name == row.process_type)
+    return InstanceSpec(
+        name=row.name,
+        app_id=app.id,
+        app=app.name,
+        release=release.number,
+        process_type=row.process_type,
+        index=row.number,
+        image=release.image,
+        command=command_line(process.command),
+        env=environment(app, release, f"{row.process_type}.{row.number}", run, url),
+        network=network_name(config.label, project),
+        address=row.address,
+        limits=Limits(run.memory, run.cpus, run.pids),
+        user=release.user,
+        stop_timeout=run.stop_timeout,
+    )
+
+
+def command_line(command: str | None) -> tuple[str, ...] | None:
+    """Procfile commands are shell text by definition; the shell is the one inside the instance."""
+    return None if command is None else ("/bin/sh", "-c", command)
+
+
+def environment(app: App, release: Release, dyno: str, config: RunConfig, url: str) -> dict[str, Secret]:
+    """Config vars of the release plus what paasd tells every instance. `PORT` is for web alone, but harmless beside."""
+    own = {
+        "PORT": str(config.port),
+        "DYNO": dyno,
+        "PAASD_APP": app.name,
+        "PAASD_PROJECT": app.project,
+        "PAASD_ENVIRONMENT": app.environment,
+        "PAASD_RELEASE": release.version,
+        "PAASD_URL": url,
+    }
+    return {**release.config, **{key: Secret(value) for key, value in own.items()}}
+
+
+def network_name(label: str, project: Project) -> str:
+    return f"{label}-{project.name}-{project.id[:6]}"
+
+
+async def _insert(tx: Transaction, app: App, row: InstanceRow) -> None:
+    await tx.execute(
+        "INSERT INTO instances (name, organization_id, app_id, project_id, release_id, deployment_id, process_type,"
+        " number, address, state, retire_at, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        row.name,
+        app.organization_id,
+        row.app_id,
+        row.project_id,
+        row.release_id,
+        row.deployment_id,
+        row.process_type,
+        row.number,
+        row.address,
+        row.state,
+        row.retire_at,
+        now(),
+    )
+
+
+def _row(row: Row) -> InstanceRow:
+    return InstanceRow(**{name: row[name] for name in InstanceRow.__dataclass_fields__})
