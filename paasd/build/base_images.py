@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from paasd.build import apt_sources
-from paasd.build.bootstrap import CA_BUNDLE, PACKAGES, bootstrap, mmdebstrap_command
+from paasd.build.bootstrap import CA_BUNDLE, bootstrap, mmdebstrap_command
 from paasd.build.buildkit import build_image
 from paasd.build.context import file_entries
 from paasd.config import BuildConfig
@@ -27,7 +27,6 @@ from paasd.errors import BuildFailed, EngineError, EngineNotFound, NotFound
 from paasd.progress import Progress
 
 BASE = "base"
-_RECIPE = 1
 _TIMEOUT = 1200.0
 _HASH = "paasd.base-hash"
 _ENVIRONMENT = {
@@ -96,8 +95,9 @@ class BaseImages:
         return self._host
 
     def _digest(self, name: str, host: Host) -> str:
-        facts: list[Any] = [_RECIPE, host.suite, host.sources, host.apt_conf, host.ca_digest, _ENVIRONMENT, PACKAGES]
-        facts += [name, self._recipes[name]] if name != BASE else []
+        command = mmdebstrap_command(host.suite, Path("/"), ca_bundle=host.ca_bundle)
+        facts: list[Any] = [command, host.sources, host.apt_conf, host.ca_digest, _ENVIRONMENT]
+        facts += [] if name == BASE else [install_dockerfile("", self._recipes[name], host.suite)]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
     async def _hash_of(self, image: str) -> str | None:

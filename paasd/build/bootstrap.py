@@ -28,6 +28,7 @@ def mmdebstrap_command(suite: str, folder: Path, *, ca_bundle: str) -> list[str]
         f"upload {shlex.quote(str(folder / 'paasd.sources'))} /etc/apt/sources.list.d/paasd.sources",
         'chroot "$1" groupadd --gid 10001 app',
         'chroot "$1" useradd --uid 10001 --gid 10001 --home-dir /app --no-create-home --shell /bin/sh app',
+        'chroot "$1" install -d -o app -g app /app',
         'rm -rf "$1/var/cache/apt/archives" "$1/var/log/apt" "$1/var/log/dpkg.log"',
     ]
     if ca_bundle:

@@ -6,16 +6,32 @@ piece at a time.
 
 from __future__ import annotations
 
+import asyncio
 import io
 import tarfile
 from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Protocol
 
+from paasd.build.buildkit import pin_frontend
+from paasd.build.dockerignore import DockerIgnore
 from paasd.errors import SourceRejected
+from paasd.models import shown
 
 BLOCK = 512
 _END = b"\0" * (2 * BLOCK)
 _LONG = {b"x", b"g", b"L", b"K"}  # pax headers and GNU long names: they describe the entry that follows
 _MAX_HEADER_DATA = 1024 * 1024
+
+
+class Source(Protocol):
+    """A read-only view of one revision."""
+
+    @property
+    def files(self) -> frozenset[str]:
+        """Paths relative to the root."""
+
+    def read(self, path: str) -> str | None:
+        """Text of a file; None when there is none. May block for a moment."""
 
 
 async def file_entries(files: Mapping[str, str], *, end: bool = False) -> AsyncIterator[bytes]:
@@ -36,6 +52,27 @@ async def joined(files: Mapping[str, str], archive: AsyncIterator[bytes]) -> Asy
         yield piece
     async for piece in archive:
         yield piece
+
+
+async def repository_context(source: Source, archive: AsyncIterator[bytes], dockerfile: str) -> AsyncIterator[bytes]:
+    """The context of a repository that brings its own Dockerfile: `.dockerignore` applied, the frontend pinned.
+
+    Raises SourceRejected for a Dockerfile that asks for a foreign frontend.
+    """
+    text = await asyncio.to_thread(source.read, dockerfile)
+    if text is None:
+        raise SourceRejected(f"the repository has no file {shown(dockerfile)}")
+    ignore = await asyncio.to_thread(_ignore_text, source, dockerfile)
+    rules = DockerIgnore(ignore)
+    own = {dockerfile: pin_frontend(text)}
+    async for piece in file_entries(own):
+        yield piece
+    async for piece in filtered(archive, lambda path: path not in own and rules.keeps(path)):
+        yield piece
+
+
+def _ignore_text(source: Source, dockerfile: str) -> str:
+    return source.read(f"{dockerfile}.dockerignore") or source.read(".dockerignore") or ""
 
 
 async def filtered(archive: AsyncIterator[bytes], keep: Callable[[str], bool]) -> AsyncIterator[bytes]:

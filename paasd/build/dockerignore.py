@@ -15,16 +15,13 @@ class _Rule:
 
 
 class DockerIgnore:
-    """Says which paths belong to the build context. `always` are paths that no pattern can take away."""
+    """Says which paths belong to the build context."""
 
-    def __init__(self, text: str, always: tuple[str, ...] = ()) -> None:
+    def __init__(self, text: str) -> None:
         self._rules = [rule for line in text.removeprefix("\ufeff").splitlines() if (rule := _rule(line))]
-        self._always = set(always)
 
     def keeps(self, path: str) -> bool:
         """`path` without a slash at either end."""
-        if path in self._always:
-            return True
         kept = True
         for rule in self._rules:
             if rule.keeps != kept and rule.pattern.fullmatch(path):

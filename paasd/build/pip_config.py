@@ -39,7 +39,13 @@ def pip_config(files: Iterable[str], environ: Mapping[str, str]) -> str:
 
 
 def _rendered(settings: Mapping[str, list[str]]) -> str:
-    lines = ["[global]", f"cert = {_CA_BUNDLE}", "disable-pip-version-check = true", "no-input = true"]
+    lines = [
+        "[global]",
+        f"cert = {_CA_BUNDLE}",
+        "disable-pip-version-check = true",
+        "no-input = true",
+        "root-user-action = ignore",
+    ]
     for name in ("index-url", *_LISTS):
         values = [value for value in settings.get(name, []) if name == "trusted-host" or _is_remote(value)]
         if values:
