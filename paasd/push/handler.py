@@ -173,7 +173,7 @@ async def _terminate(process: asyncio.subprocess.Process, ended: asyncio.Future[
     """End what git waits for before git itself: then it cleans up its quarantine directory, which since 2.39 it does
     not when a signal ends it."""
     for number, patience in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
-        await asyncio.to_thread(_signal_children, process.pid, number)
+        await asyncio.to_thread(_signal_others, process.pid, number)
         await asyncio.wait({ended}, timeout=patience)
         if ended.done():
             return
@@ -182,11 +182,12 @@ async def _terminate(process: asyncio.subprocess.Process, ended: asyncio.Future[
     await asyncio.wait({ended}, timeout=10)
 
 
-def _signal_children(pid: int, number: int) -> None:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        for child in psutil.Process(pid).children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                child.send_signal(number)
+def _signal_others(session: int, number: int) -> None:
+    """Signal the processes of git's session except git, orphans of its hooks included. Blocking."""
+    for pid in psutil.pids():
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if pid != session and os.getsid(pid) == session:
+                os.kill(pid, number)
 
 
 async def _cancel(task: asyncio.Future[Any]) -> None:

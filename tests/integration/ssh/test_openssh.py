@@ -77,8 +77,8 @@ async def test_nobody_else_may_speak_for_sshd(openssh: OpenSsh, client: Client) 
 import os, socket, sys
 os.setuid(65534)
 s = socket.socket(socket.AF_UNIX); s.settimeout(20); s.connect({str(path)!r})
-s.sendall(b'{{"ask": true, "type": "ssh-ed25519", "key": "{key}"}}\\n')
 try:
+    s.sendall(b'{{"ask": true, "type": "ssh-ed25519", "key": "{key}"}}\\n')
     sys.exit(len(s.recv(1000)))
 except ConnectionError:
     sys.exit(0)
