@@ -1,4 +1,4 @@
-"""Commands that exist on the box only: serve, stop, doctor, completion."""
+"""Commands that exist on the box only, never over SSH."""
 
 from __future__ import annotations
 
@@ -12,14 +12,24 @@ import click
 from click.shell_completion import get_completion_class
 
 from paasd import config as configuration
-from paasd.cli.framework import Cli
+from paasd.cli.commands import MODULES as _REGISTERED  # noqa: F401 - registers all others
+from paasd.cli.framework import Cli, Group
 from paasd.cli.root import root
 from paasd.config import Config
 
 _DATA_DIR = Path("/var/lib/paasd")
 
+box_only = Group("box-only")
 
-@root.command("serve", examples=("serve --data-dir /tmp/paasd --http-port 8080 --ssh-port 2222",))
+
+def program() -> Group:
+    """Every command there is on the box."""
+    return Group(
+        root.name, {**root.commands, **box_only.commands}, help=root.help, context_settings=root.context_settings
+    )
+
+
+@box_only.command("serve", examples=("serve --data-dir /tmp/paasd --http-port 8080 --ssh-port 2222",))
 @click.option("--config", "config_file", type=click.Path(path_type=Path), help="paasd.toml to read.")
 @click.option("--data-dir", type=click.Path(path_type=Path), default=_DATA_DIR, show_default=True)
 @click.option("--domain", help="Apps are at <app>.<domain>.")
@@ -73,7 +83,7 @@ async def _serve(settings: Config) -> int:
     return 0
 
 
-@root.command("completion", examples=("completion bash > /etc/bash_completion.d/paasd",))
+@box_only.command("completion", examples=("completion bash > /etc/bash_completion.d/paasd",))
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_obj
 def completion(cli: Cli, shell: str) -> None:
@@ -83,7 +93,7 @@ def completion(cli: Cli, shell: str) -> None:
         cli.console.print('COMP_WORDBREAKS="${COMP_WORDBREAKS//:}"')
     found = get_completion_class(shell)
     assert found is not None
-    cli.console.print(found(root, {"obj": cli}, "paasd", "_PAASD_COMPLETE").source())
+    cli.console.print(found(program(), {"obj": cli}, "paasd", "_PAASD_COMPLETE").source())
 
 
 def complete(group: click.Group, cli: Cli, instruction: str) -> None:

@@ -7,13 +7,11 @@ import shutil
 import sys
 from pathlib import Path
 
-from paasd.cli import commands, local
+from paasd.cli import local
 from paasd.cli.client import Client
 from paasd.cli.console import Console
 from paasd.cli.framework import Cli
-from paasd.cli.root import root, run
-
-MODULES = (*commands.MODULES, local)
+from paasd.cli.root import run
 
 
 def main() -> None:
@@ -21,9 +19,9 @@ def main() -> None:
     console = Console(0, 1, 2, size=size, local=True)  # type: ignore[arg-type]
     cli = Cli(console, Client(api_socket()))
     if "_PAASD_COMPLETE" in os.environ:
-        local.complete(root, cli, os.environ["_PAASD_COMPLETE"])
+        local.complete(local.program(), cli, os.environ["_PAASD_COMPLETE"])
         return
-    sys.exit(run(cli, sys.argv[1:]))
+    sys.exit(run(cli, sys.argv[1:], local.program()))
 
 
 def api_socket() -> Path:

@@ -18,13 +18,13 @@ from paasd.errors import PaasdError
 def root() -> None: ...
 
 
-def run(cli: Cli, argv: Sequence[str]) -> int:
+def run(cli: Cli, argv: Sequence[str], group: click.Group = root) -> int:
     """Run one command and return its exit status. Errors are printed, never raised."""
     words = list(argv) or ["help"]
     if words[0] in ("help", "--help", "-h"):
         words = [*words[1:], "--help"]
     try:
-        result = root.main(args=words, prog_name="paasd", standalone_mode=False, obj=cli)
+        result = group.main(args=words, prog_name="paasd", standalone_mode=False, obj=cli)
         return result if isinstance(result, int) else 0
     except PaasdError as error:
         cli.console.error(error.detail)
