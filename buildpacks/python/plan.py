@@ -13,7 +13,7 @@ REQUIREMENTS = "requirements.txt"
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]*")
 _INCLUDE = re.compile(r"(?:-r|-c|--requirement|--constraint)[\s=]*(\S+)")
 _LOCAL = re.compile(
-    r"(?:-e\s|--editable|\.|/|file:|--find-links\s+[^h]|-f\s+[^h])|\S+@\s*file:|\S+\.(?:whl|tar\.gz|zip)$"
+    r"(?:-e\s|--editable|\.|/|file:|--find-links\s+[^h]|-f\s+[^h])|\S+\s*@\s*file:|\S+\.(?:whl|tar\.gz|zip)$"
 )
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _MODULES = ("main.py", "app.py", "server.py", "wsgi.py", "application.py")

@@ -39,7 +39,14 @@ def _rule(line: str) -> _Rule | None:
     cleaned = posixpath.normpath(text).lstrip("/") if text else ""
     if cleaned in ("", "."):
         return None
-    return _Rule(re.compile(f"{_expression(cleaned)}(?:/.*)?", re.DOTALL), keeps)
+    return _Rule(_compiled(cleaned), keeps)
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(f"{_expression(pattern)}(?:/.*)?", re.DOTALL)
+    except re.error:  # a malformed character class can only mean itself
+        return re.compile(f"{re.escape(pattern)}(?:/.*)?", re.DOTALL)
 
 
 def _expression(pattern: str) -> str:
