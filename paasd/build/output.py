@@ -14,6 +14,7 @@ MAX_LINE = 2000
 _MAX_NAME = 300
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-~])")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_MOUNTS = re.compile(r" --mount=\S+")
 _HIDDEN = ("[internal]", "copy /context")
 
 
@@ -103,7 +104,8 @@ class BuildOutput:
 
 def title(name: str) -> str:
     """A step's name as BuildKit gives it, without what says nothing here."""
-    return printable(" ".join(name.replace("docker.io/", "", 1).split()).encode(), _MAX_NAME)
+    shortened = _MOUNTS.sub("", name.replace("docker.io/", "", 1))
+    return printable(" ".join(shortened.split()).encode(), _MAX_NAME)
 
 
 def printable(line: bytes, limit: int = MAX_LINE) -> str:

@@ -62,11 +62,11 @@ def shown(*statuses: Status) -> list[str]:
 
 
 def test_steps_are_shown_as_they_happen() -> None:
-    start = Vertex("a", "[build 2/3] RUN pip  install", started=10.0)
+    start = Vertex("a", "[build 2/3] RUN --mount=type=cache,id=x pip  install", started=10.0)
     assert shown(
         Status((Vertex("i", "[internal] load metadata", started=1.0, completed=2.0),), ()),
         Status((Vertex("b", "[build 1/3] FROM docker.io/paasd/base", cached=True, started=1.0, completed=1.0),), ()),
-        Status((Vertex("a", "[build 2/3] RUN pip  install"),), ()),
+        Status((Vertex("a", "[build 2/3] RUN --mount=type=cache,id=x pip  install"),), ()),
         Status((start,), ()),
         Status((), (VertexLog("a", b"one\ntw"), VertexLog("a", b"o\nno end"))),
         Status((Vertex("a", "[build 2/3] RUN pip  install", started=10.0, completed=13.14),), ()),
