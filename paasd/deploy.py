@@ -163,6 +163,7 @@ class Deployer:
     async def adopt(self, actor: Actor, app: App, other: Release, progress: Progress) -> Release:
         """Make the image of another app's release the first release of `app`, a clone."""
         async with self._switches[app.id]:
+            app = await self._apps.get(app.organization_id, app.name)
             release = await self._releases.adopted(app, other, await self._config_vars.get(app), actor.name)
             await self._go_live(actor, app, release, progress)
             return release
@@ -177,9 +178,16 @@ class Deployer:
         for app in apps:
             if not self._switches[app.id].locked():
                 async with self._switches[app.id]:
-                    wanted = await self._go_live.route_of(app)
-                    if present.get(app.name) != wanted:
+                    wanted = await self._present_route(app)
+                    if wanted and present.get(wanted.app) != wanted:
                         await self._edge.set_route(wanted)
+
+    async def _present_route(self, app: App) -> Route | None:
+        """None for an app that was destroyed meanwhile."""
+        try:
+            return await self._go_live.route_of(await self._apps.get(app.organization_id, app.name))
+        except NotFound:
+            return None
 
     @asynccontextmanager
     async def undisturbed(self, app: App) -> AsyncIterator[bool]:

@@ -73,12 +73,12 @@ class Lifecycle:
         return app
 
     async def rename(self, actor: Actor, app: App, name: str) -> App:
-        """The new host name answers before the old one stops."""
+        """The new host name takes over from the old one."""
         route = await self._deployer.route_of(app)
         renamed = await self._apps.rename(actor, app, name)
         await self._edge.set_route(Route(renamed.name, route.endpoints, route.release))
-        await self._set_site(renamed)
-        await self._remove_site(app)
+        # Both sites in one step: the app's own domains cannot be in two of them.
+        await self.sync_sites()
         await self._edge.remove_route(app.name)
         return renamed
 
@@ -128,12 +128,13 @@ class Lifecycle:
         await self._discard(actor, app)
 
     async def _discard(self, actor: Actor, app: App) -> None:
-        await self._remove_site(app)
-        await self._edge.remove_route(app.name)
         project = await self._projects.get(app.organization_id, app.project_id)
         await self._builder.remove_logs(app)
         await self._repositories.remove(app.id)
         await self._apps.destroy(actor, app)
+        # After the row, since the reconciler gives every app that has one its site and route back.
+        await self._remove_site(app)
+        await self._edge.remove_route(app.name)
         await self._builder.prune_images()
         if await self._projects.remove_if_empty(app.project_id):
             await self._remove_network(network_name(self._config.label, project))

@@ -29,6 +29,7 @@ _log = logging.getLogger(__name__)
 _INTERVAL = 15.0
 _SETTLE = 0.3
 """Seconds after an engine event before looking, so that one restart is one look."""
+_STRANGER_TIMEOUT = 10
 _DIED = "the daemon stopped while this was under way; the release that was live before still is"
 
 
@@ -173,14 +174,15 @@ class Reconciler:
             await self._driver.start(spec_of(app, project, release, row, self._config, url))
 
     async def _strangers(self) -> None:
-        """Containers with our label that no row wants: leftovers of a killed daemon. Rows are written before their
-        containers start, so what runs is asked first."""
+        """Containers with our label that no row wants: leftovers of a killed daemon. A row is written before its
+        container starts and deleted after it is gone, so rows are read before and after."""
+        before = await self._instances.all()
         running = await self._driver.list()
-        wanted = {row.name for row in await self._instances.all()}
-        for instance in running:
-            if instance.name not in wanted:
-                _log.warning("removing container %s, which nothing wants", instance.name)
-                await self._driver.stop(instance.name, self._config.run.stop_timeout)
+        wanted = {row.name for row in [*before, *await self._instances.all()]}
+        strangers = [instance.name for instance in running if instance.name not in wanted]
+        if strangers:
+            _log.warning("removing containers that nothing wants: %s", ", ".join(strangers))
+            await asyncio.gather(*(self._driver.stop(name, _STRANGER_TIMEOUT) for name in strangers))
 
     async def _networks(self) -> None:
         present = await self._driver.networks()

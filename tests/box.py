@@ -51,7 +51,12 @@ class Box:
         command = [sys.executable, "-m", "paasd", "serve", "--config", str(self._config), "--data-dir", str(self.data)]
         command += ["--http-port", str(self.http_port), "--ssh-port", str(self.ssh_port), "--label", self.label]
         command += ["--admin-key", f"{self.key}.pub", *options]
-        environment = {**os.environ, "PAASD_FAILPOINT": failpoint, "PYTHONDONTWRITEBYTECODE": "1"}
+        environment = {
+            **os.environ,
+            "PAASD_FAILPOINT": failpoint,
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PAASD_BLOCKBUSTER": "1",
+        }
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
         process = self.process
