@@ -11,8 +11,9 @@ import hashlib
 import json
 import platform
 import tempfile
-from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from paasd.progress import Progress
 
 BASE = "base"
 _TIMEOUT = 1200.0
+_TAIL = 40
 _HASH = "paasd.base-hash"
 _ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -36,6 +38,9 @@ _ENVIRONMENT = {
     "REQUESTS_CA_BUNDLE": CA_BUNDLE,
     "NODE_EXTRA_CA_CERTS": CA_BUNDLE,
 }
+
+
+OnLine = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -75,11 +80,13 @@ class BaseImages:
             digest = self._digest(name, host)
             if await self._hash_of(image) == digest:
                 return image
+            base = await self.ensure(BASE, progress) if name != BASE else ""
             progress.step(f"Making the base image {image} (only once, takes a minute)")
-            if name == BASE:
-                await self._bootstrap(image, digest, host, progress)
-            else:
-                await self._install(name, image, digest, host, progress)
+            with _shown_on_failure(progress) as on_line:
+                if name == BASE:
+                    await self._bootstrap(image, digest, host, on_line)
+                else:
+                    await self._install(name, base, image, digest, host, on_line)
         return image
 
     def names(self) -> list[str]:
@@ -108,7 +115,7 @@ class BaseImages:
         hash_: str | None = (found["Config"]["Labels"] or {}).get(_HASH)
         return hash_
 
-    async def _bootstrap(self, image: str, digest: str, host: Host, progress: Progress) -> None:
+    async def _bootstrap(self, image: str, digest: str, host: Host, on_line: OnLine) -> None:
         self._work_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="base-", dir=self._work_dir) as name:
             folder = Path(name)
@@ -117,7 +124,7 @@ class BaseImages:
             (folder / "paasd.sources").write_text(host.public_sources)
             command = mmdebstrap_command(host.suite, folder, ca_bundle=host.ca_bundle)
             try:
-                async with asyncio.timeout(_TIMEOUT), bootstrap(command, folder, progress.detail) as run:
+                async with asyncio.timeout(_TIMEOUT), bootstrap(command, folder, on_line) as run:
                     made = await self._import(run.tar(), {"paasd.base": BASE, _HASH: digest})
             except TimeoutError:
                 raise BuildFailed(f"the base image {image} was not made within {_TIMEOUT:g} s") from None
@@ -135,8 +142,7 @@ class BaseImages:
             raise EngineError(f"the container engine did not import the base image: {answers[-1:]}")
         return str(answers[-1]["status"])
 
-    async def _install(self, name: str, image: str, digest: str, host: Host, progress: Progress) -> None:
-        base = await self.ensure(BASE, progress)
+    async def _install(self, name: str, base: str, image: str, digest: str, host: Host, on_line: OnLine) -> None:
         files = {
             "Dockerfile": install_dockerfile(base, self._recipes[name], host.suite),
             "apt.conf": host.apt_conf,
@@ -147,10 +153,22 @@ class BaseImages:
             file_entries(files, end=True),
             tag=image,
             labels={"paasd.base": name, _HASH: digest},
-            on_line=progress.detail,
+            on_line=on_line,
             timeout=_TIMEOUT,
             idle_timeout=_TIMEOUT,
         )
+
+
+@contextmanager
+def _shown_on_failure(progress: Progress) -> Iterator[OnLine]:
+    """What hundreds of packages print interests nobody, unless it goes wrong: then the end of it."""
+    lines: deque[str] = deque(maxlen=_TAIL)
+    try:
+        yield lines.append
+    except BaseException:
+        for line in lines:
+            progress.detail(line)
+        raise
 
 
 def install_dockerfile(base: str, packages: tuple[str, ...], suite: str) -> str:
