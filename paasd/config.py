@@ -21,8 +21,11 @@ DEFAULT_CONFIG_FILE = Path("/etc/paasd/paasd.toml")
 @dataclass(frozen=True)
 class HttpConfig:
     port: int = 80
+    """Where the edge listens for HTTP."""
     https_port: int = 443
+    """Kept for HTTPS."""
     address: str = "0.0.0.0"
+    """Address of the edge's listeners."""
     domain: str = "localhost"
     """Apps are reached at `<app>.<domain>` until they have domains of their own."""
 
@@ -30,18 +33,23 @@ class HttpConfig:
 @dataclass(frozen=True)
 class SshConfig:
     port: int = 2222
+    """Where SSH listens."""
     address: str = "0.0.0.0"
+    """Address of the SSH listener."""
     transport: str = "embedded"
     """`embedded` (paramiko in the daemon) or `openssh` (our own sshd process)."""
     login_grace: float = 30.0
     """Seconds a client may take to authenticate."""
     max_unauthenticated: int = 100
+    """Connections that have not authenticated yet, in total."""
     max_per_source: int = 10
+    """The same from one address."""
 
 
 @dataclass(frozen=True)
 class PushConfig:
     create_apps: bool = True
+    """Whether a push to an unknown name creates the app."""
     max_size: int = 2 * 1024**3
     """Bytes of one push, checked by Git before anything is stored."""
 
@@ -49,6 +57,7 @@ class PushConfig:
 @dataclass(frozen=True)
 class BuildConfig:
     suite: str = "bookworm"
+    """Suite of the distribution that base images are made of; on Ubuntu always the host's own."""
     concurrency: int = 0
     """Builds at a time; 0 derives it from cores and memory."""
     timeout: int = 1800
@@ -66,8 +75,11 @@ class RunConfig:
     subnet_pool: str = "10.201.0.0/16"
     """Each project gets a /24 of it."""
     memory: int = 512 * 1024**2
+    """Bytes of memory per instance, without swap."""
     cpus: float = 1.0
+    """Cores per instance."""
     pids: int = 256
+    """Processes and threads per instance."""
     start_timeout: float = 60.0
     """Seconds all instances of a deployment have to become healthy."""
     release_timeout: int = 600
@@ -102,7 +114,9 @@ class Config:
     label: str = "paasd"
     """Marks every engine object of this paasd, so that several can share an engine."""
     docker_host: str = "unix:///var/run/docker.sock"
+    """The engine's API."""
     log_level: str = "info"
+    """debug, info, warning or error."""
     admin_key: str = ""
     """File of the first administrator's public key, read at start."""
     http: HttpConfig = field(default_factory=HttpConfig)

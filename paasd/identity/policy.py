@@ -21,6 +21,7 @@ class Action(StrEnum):
     KEY_READ = "key:read"
     KEY_WRITE = "key:write"
     BOX_READ = "box:read"
+    BOX_CLEAN = "box:clean"
 
 
 _VIEWER = {Action.APP_READ}

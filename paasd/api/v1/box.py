@@ -30,7 +30,7 @@ class BoxResource:
             ),
             Operation("GET", "/apps/{app}/nginx", Action.APP_READ, self.nginx, "The app's generated server block"),
             Operation("GET", "/state", Action.BOX_READ, self.state, "Where database, engine, edge and files disagree"),
-            Operation("POST", "/cleanup", Action.BOX_READ, self.cleanup, "Remove images no release needs any more"),
+            Operation("POST", "/cleanup", Action.BOX_CLEAN, self.cleanup, "Remove images no release needs any more"),
         ]
 
     async def version(self, call: Call) -> dict[str, Any]:
