@@ -152,6 +152,7 @@ def complain(fd: int, error: PaasdError) -> None:
     lines = [*error.detail.splitlines(), *error.hint.splitlines()]
     text = "".join(f" !     {line}\n" for line in lines)
     with contextlib.suppress(OSError):
+        os.set_blocking(fd, False)
         os.write(fd, text.encode(errors="replace")[:4000])
 
 

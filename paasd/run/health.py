@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,7 +69,7 @@ class Health:
         started = time.monotonic()
         await asyncio.sleep(min(check.initial_delay, max(0.0, deadline - started)))
         if check.port is not None:
-            await self._until_answer(row, check, host, deadline)
+            await self._unless_ended(row, self._until_answer(row, check, host, deadline))
         up_at = started + check.uptime
         while (left := up_at - time.monotonic()) > 0:
             await self._look(row)
@@ -77,10 +77,26 @@ class Health:
         await self._look(row)
         return time.monotonic() - started
 
+    async def _unless_ended(self, row: InstanceRow, answer: Coroutine[Any, Any, None]) -> None:
+        """Wait for `answer`, but not longer than the instance runs: a connection to one that ended hangs."""
+        asking, watching = asyncio.create_task(answer), asyncio.create_task(self._watch(row))
+        try:
+            await asyncio.wait([asking, watching], return_when=asyncio.FIRST_COMPLETED)
+            await (asking if asking.done() else watching)
+        finally:
+            for task in (asking, watching):
+                task.cancel()
+            await asyncio.gather(asking, watching, return_exceptions=True)
+
+    async def _watch(self, row: InstanceRow) -> None:
+        while True:
+            await asyncio.sleep(_LOOK)
+            await self._look(row)
+
     async def _until_answer(self, row: InstanceRow, check: Check, host: str, deadline: float) -> None:
         url = f"http://{row.address}:{check.port}{check.path or '/'}"
         headers = {"Host": host, "User-Agent": "paasd-health-check"}
-        wrong, looked, seen = 0, 0.0, ""
+        wrong, seen = 0, ""
         timeout = aiohttp.ClientTimeout(total=check.timeout)
         async with aiohttp.ClientSession(timeout=timeout, headers=headers, auto_decompress=False) as session:
             while time.monotonic() < deadline:
@@ -95,9 +111,6 @@ class Health:
                 else:
                     seen = text or seen
                     await asyncio.sleep(_POLL)
-                if time.monotonic() - looked > _LOOK:
-                    await self._look(row)
-                    looked = time.monotonic()
         raise await self._silent(row, check, seen)
 
     async def _look(self, row: InstanceRow) -> None:
@@ -106,7 +119,18 @@ class Health:
         if instance is None:
             raise HealthCheckFailed(f"{_name(row)} disappeared while it was checked", hint="Deploy again.")
         if instance.state in (InstanceState.EXITED, InstanceState.CRASHING) or instance.restarts:
-            raise HealthCheckFailed(f"{_name(row)} {why_ended(instance)}", hint=_EXIT_HINT)
+            ended = await self._ended(row, instance)
+            raise HealthCheckFailed(f"{_name(row)} {why_ended(ended)}", hint=_EXIT_HINT)
+
+    async def _ended(self, row: InstanceRow, instance: Instance) -> Instance:
+        """An instance that was restarted, between two of its starts if it can be met there: only then is its exit
+        status to be seen."""
+        for _ in range(20):
+            if instance.exit_code is not None:
+                break
+            await asyncio.sleep(_LOOK / 5)
+            instance = await self._driver.inspect(row.name) or instance
+        return instance
 
     async def _silent(self, row: InstanceRow, check: Check, seen: str) -> HealthCheckFailed:
         ports = sorted(await self._driver.listening_ports(row.name))
@@ -167,7 +191,7 @@ def why_ended(instance: Instance) -> str:
     if instance.oom_killed:
         return "ran out of memory and was killed"
     if instance.exit_code is None or (instance.exit_code == 0 and instance.restarts):
-        return f"was restarted {instance.restarts} times"
+        return f"exits soon after each start (restarted {instance.restarts} times)"
     return f"exited with status {instance.exit_code}"
 
 

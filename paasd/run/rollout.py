@@ -80,6 +80,7 @@ class Rollout:
                     group.create_task(bring_up(row, spec))
         except* PaasdError as errors:
             error = _first(errors)
+            error.hint = error.hint.replace("APP", app.name)  # what checks say is the same for all apps
             if isinstance(error, HealthCheckFailed):
                 await self._show_logs(app, rows, error, progress)
             raise error from None

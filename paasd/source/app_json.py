@@ -38,6 +38,8 @@ def _validate(name: str, check: Any) -> None:
     path = check.get("path")
     if path is not None and (not isinstance(path, str) or not path.startswith("/") or not path.isprintable()):
         raise SourceRejected(f"{where}.path must be a string that starts with /")
+    if not isinstance(check.get("content", ""), str | None):
+        raise SourceRejected(f"{where}.content must be a string")
     for key in _NUMBERS:
         value = check.get(key, 0)
         if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 65535:
