@@ -52,10 +52,10 @@ class Box:
         command += ["--http-port", str(self.http_port), "--ssh-port", str(self.ssh_port), "--label", self.label]
         command += ["--admin-key", f"{self.key}.pub", *options]
         environment = {
+            "PAASD_BLOCKBUSTER": "1",
             **os.environ,
             "PAASD_FAILPOINT": failpoint,
             "PYTHONDONTWRITEBYTECODE": "1",
-            "PAASD_BLOCKBUSTER": "1",
         }
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)

@@ -91,6 +91,9 @@ class Wire:
 
     def recv(self, size: int) -> bytes:
         if not self._buffer:
+            # Clients send some messages in two pieces, the second once the first is acknowledged: 40 ms later, unless
+            # the kernel is told not to wait. It forgets that again and again (tcp(7)).
+            self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
             if size >= 32 * 1024:
                 return self._sock.recv(size)
             self._buffer = self._sock.recv(64 * 1024)
