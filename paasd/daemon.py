@@ -155,9 +155,10 @@ class Daemon:
             api = Api(self._config.api_socket, self._apps, self._sessions, local_admin, self._resources)
             await api.start()
             stack.push_async_callback(api.stop)
-            stack.push_async_callback(self._deployer.close)
             await self._ssh.start()
             stack.push_async_callback(self._ssh.stop, 10.0)
+            # Ends first, so that whoever waits for a deployment is told why before the connections go.
+            stack.push_async_callback(self._deployer.close)
             self._stack = stack.pop_all()
         _log.info("paasd serves on ssh port %s, http port %s", self._ssh.port, self._config.http.port)
 

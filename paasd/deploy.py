@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Seque
 from contextlib import asynccontextmanager
 from typing import Any
 
+from paasd import failpoints
 from paasd.apps import Apps
 from paasd.build.builder import Builder
 from paasd.build.builds import BuildRow
@@ -31,6 +32,9 @@ from paasd.run.instances import Instances
 from paasd.run.retire import Retirement
 
 _log = logging.getLogger(__name__)
+
+_LAST_CHANGES = 10.0
+"""Seconds that changes past their switch get to end when the daemon stops."""
 
 OpenCheckout = Callable[[], Awaitable[Checkout]]
 
@@ -86,14 +90,20 @@ class Deployer:
         self._edge = edge
         self._go_live = go_live
         self._pushes: dict[str, ActivePush] = {}
+        """The newest of each app."""
+        self._active: set[ActivePush] = set()
         self._switches: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._background: set[asyncio.Task[None]] = set()
+        self._changes: set[asyncio.Task[Any]] = set()
+        self._closing: Cancelled | None = None
 
     async def push(
         self, actor: Actor, app: App, push: Push, checkout: OpenCheckout, progress: Progress, gone: asyncio.Event
     ) -> Release:
         """Build and deploy one pushed revision. Raises Superseded when a newer push to the app came, Cancelled when
         the pusher left (`gone`) or said so, or why it failed."""
+        if self._closing:
+            raise self._closing
         build = await self._builder.request(app, push)
         log = self._builder.open_log(build)
         progress.add(log.write)
@@ -102,13 +112,16 @@ class Deployer:
         active = ActivePush(build, task)
         watch = asyncio.create_task(_end_when_gone(gone, active))
         previous, self._pushes[app.id] = self._pushes.get(app.id), active
+        self._active.add(active)
         try:
+            await failpoints.hit("build-requested")
             await self._overtake(previous, push, progress)
             image = await self._builder.build(app, build, checkout, progress)
             async with self._switches[app.id]:
                 app = await self._apps.get(app.organization_id, app.name)
                 config = await self._config_vars.get(app)
                 release = await self._releases.from_build(app, image, config, actor.name)
+                await failpoints.hit("release-created")
                 await self._go_live(actor, app, release, progress, release_task=True, pass_switch=active.pass_switch)
             self._later(self._builder.prune(app))
             return release
@@ -120,9 +133,10 @@ class Deployer:
         finally:
             watch.cancel()
             active.done.set()
+            await asyncio.shield(self._builder.settle(app, build, active.reason))
+            self._active.discard(active)
             if self._pushes.get(app.id) is active:
                 del self._pushes[app.id]
-            await asyncio.shield(self._builder.settle(app, build, active.reason))
             progress.remove(log.write)
             log.close()
 
@@ -137,7 +151,7 @@ class Deployer:
 
     async def reconfigure(self, actor: Actor, app: App, description: str, progress: Progress) -> Release | None:
         """A release with the app's present config vars, live without a gap. None when there is nothing to run yet."""
-        async with self._switches[app.id]:
+        async with self._changing(app):
             app = await self._apps.get(app.organization_id, app.name)
             current = await self._releases.current(app)
             if current is None:
@@ -149,7 +163,7 @@ class Deployer:
 
     async def rollback(self, actor: Actor, app: App, number: int | None, progress: Progress) -> Release:
         """Everything of an old release, as a new one. Raises NotFound when it, or its image, is gone."""
-        async with self._switches[app.id]:
+        async with self._changing(app):
             app = await self._apps.get(app.organization_id, app.name)
             by_number, previous = self._releases.by_number, self._releases.before_current
             old = await (by_number(app, number) if number else previous(app))
@@ -162,7 +176,7 @@ class Deployer:
 
     async def adopt(self, actor: Actor, app: App, other: Release, progress: Progress) -> Release:
         """Make the image of another app's release the first release of `app`, a clone."""
-        async with self._switches[app.id]:
+        async with self._changing(app):
             app = await self._apps.get(app.organization_id, app.name)
             release = await self._releases.adopted(app, other, await self._config_vars.get(app), actor.name)
             await self._go_live(actor, app, release, progress)
@@ -189,6 +203,10 @@ class Deployer:
         except NotFound:
             return None
 
+    def is_busy(self, app: App) -> bool:
+        """Whether a push to the app, or a change of its release, is under way."""
+        return app.id in self._pushes or self._switches[app.id].locked()
+
     @asynccontextmanager
     async def undisturbed(self, app: App) -> AsyncIterator[bool]:
         """Hold the app's switch lock, True; or False when its release is being changed right now."""
@@ -203,7 +221,7 @@ class Deployer:
 
     async def restart(self, actor: Actor, app: App, progress: Progress) -> Release:
         """New instances of the live release in place of the old ones, without a gap; also starts a stopped app."""
-        async with self._switches[app.id]:
+        async with self._changing(app):
             app = await self._apps.get(app.organization_id, app.name)
             release = await self._live(app)
             await self._apps.set_stopped(app, False)
@@ -212,7 +230,7 @@ class Deployer:
 
     async def scale(self, actor: Actor, app: App, progress: Progress) -> None:
         """Make the live instances match the app's scale; those that fit already are left alone."""
-        async with self._switches[app.id]:
+        async with self._changing(app):
             app = await self._apps.get(app.organization_id, app.name)
             release = await self._releases.current(app)
             if release is None or app.stopped:
@@ -221,7 +239,7 @@ class Deployer:
 
     async def stop(self, app: App, progress: Progress) -> None:
         """Take the app out of service; its release stays what `ps:start` brings back."""
-        async with self._switches[app.id]:
+        async with self._changing(app):
             await self._apps.set_stopped(app, True)
             await self._edge.set_route(Route(app.name))
             rows = await self._instances.of(app)
@@ -244,13 +262,38 @@ class Deployer:
 
     async def close(self) -> None:
         """End what is under way: pushes fail with a reason, retiring goes on after the next start."""
-        for active in list(self._pushes.values()):
-            active.end(Cancelled("paasd is stopping", hint="Push again once it is back."))
-        await asyncio.gather(*(active.done.wait() for active in list(self._pushes.values())))
+        self._closing = Cancelled("paasd is stopping", hint="Push again once it is back.")
+        pushes, changes = list(self._active), list(self._changes)
+        for active in pushes:
+            active.end(self._closing)
+        for change in changes:
+            change.cancel()
+        await asyncio.gather(*(active.done.wait() for active in pushes))
+        if changes:
+            await asyncio.wait(changes, timeout=_LAST_CHANGES)
         await self._retirement.close()
         for task in list(self._background):
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
+
+    @asynccontextmanager
+    async def _changing(self, app: App) -> AsyncIterator[None]:
+        """Hold the app's switch lock for a change that nobody pushed; `close()` ends it with its reason."""
+        if self._closing:
+            raise self._closing
+        task = asyncio.current_task()
+        assert task is not None
+        self._changes.add(task)
+        try:
+            async with self._switches[app.id]:
+                yield
+        except asyncio.CancelledError:
+            if self._closing is None:
+                raise
+            task.uncancel()
+            raise self._closing from None
+        finally:
+            self._changes.discard(task)
 
     async def _overtake(self, previous: ActivePush | None, push: Push, progress: Progress) -> None:
         if previous is None or previous.done.is_set():

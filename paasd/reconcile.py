@@ -13,9 +13,9 @@ from paasd.config import Config
 from paasd.deploy import Deployer
 from paasd.deployments import Deployments
 from paasd.drivers.base import Driver
-from paasd.errors import PaasdError
+from paasd.errors import EngineUnavailable, PaasdError
 from paasd.lifecycle import Lifecycle
-from paasd.models import App, InstanceState, Route
+from paasd.models import App, Instance, InstanceState, Route
 from paasd.projects import Projects
 from paasd.release import Releases
 from paasd.route.domains import Domains
@@ -27,6 +27,7 @@ from paasd.source.repositories import Repositories
 _log = logging.getLogger(__name__)
 
 _INTERVAL = 15.0
+_EDGE_INTERVAL = 1.0
 _SETTLE = 0.3
 """Seconds after an engine event before looking, so that one restart is one look."""
 _STRANGER_TIMEOUT = 10
@@ -75,11 +76,13 @@ class Reconciler:
         for app in await self._apps.all():
             stale = await self._instances.of(app, "new")
             await self._instances.retire([row.name for row in stale], time.time())
+        with contextlib.suppress(EngineUnavailable):
+            await self._driver.remove_one_offs()
 
     async def start(self) -> None:
         """Bring everything in order, then keep it so in the background."""
         await self.settle()
-        self._tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._loop())]
+        self._tasks = [asyncio.create_task(work()) for work in (self._watch, self._watch_edge, self._loop)]
 
     async def stop(self) -> None:
         for task in self._tasks:
@@ -125,6 +128,13 @@ class Reconciler:
             await asyncio.sleep(1)
             self._wake.set()
 
+    async def _watch_edge(self) -> None:
+        """A dead Nginx is everybody's outage, so it does not wait for the timer."""
+        while True:
+            await asyncio.sleep(_EDGE_INTERVAL)
+            with contextlib.suppress(PaasdError):
+                await self._edge_up()
+
     async def _loop(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
@@ -157,13 +167,11 @@ class Reconciler:
             for row in await self._instances.of(app):
                 if row.state == "retiring":
                     self._retirement.begin(row)
-                elif row.state == "live":
-                    instance = actual.get(row.name)
-                    if instance is None or instance.state is InstanceState.EXITED:
-                        await self._revive(app, row)
+                elif row.state == "live" and not _serves(actual.get(row.name), row):
+                    await self._revive(app, row)
 
     async def _revive(self, app: App, row: InstanceRow) -> None:
-        """Start a live instance that somebody removed or stopped behind our back."""
+        """Start a live instance that somebody removed, stopped or cut off behind our back."""
         async with self._deployer.undisturbed(app) as free:
             if not free or row.name not in {r.name for r in await self._instances.of(app, "live")}:
                 return
@@ -171,6 +179,9 @@ class Reconciler:
             release = await self._releases.get(app, row.release_id)
             project = await self._deployer.ensure_network(app)
             url = await self._domains.url(app)
+            instance = await self._driver.inspect(row.name)
+            if instance is not None and instance.address != row.address:
+                await self._driver.stop(row.name, self._config.run.stop_timeout)
             await self._driver.start(spec_of(app, project, release, row, self._config, url))
 
     async def _strangers(self) -> None:
@@ -197,3 +208,11 @@ class Reconciler:
         present = self._repositories.names()
         for app_id in present - {app.id for app in await self._apps.all()}:
             await self._repositories.remove(app_id)
+
+
+def _serves(instance: Instance | None, row: InstanceRow) -> bool:
+    """False also for one that was created and never started, or taken off its network. A crashing one is the engine's
+    to start again."""
+    if instance is None or instance.state in (InstanceState.EXITED, InstanceState.STARTING):
+        return False
+    return instance.state is InstanceState.CRASHING or instance.address == row.address

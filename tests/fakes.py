@@ -103,6 +103,10 @@ class FakeDriver:
         self.one_offs[spec.name] = spec
         return FakeOneOff(self, spec, _parse(spec.command), stdin)
 
+    async def remove_one_offs(self) -> None:
+        self._check_available()
+        self.one_offs.clear()
+
     async def logs(self, name: str, *, tail: int = 100, follow: bool = False) -> AsyncIterator[LogLine]:
         self._check_available()
         container = self.containers.get(name)

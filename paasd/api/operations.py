@@ -15,7 +15,7 @@ from aiohttp import web
 from paasd.apps import Apps
 from paasd.errors import InvalidInput, PaasdError
 from paasd.identity.policy import Action, authorize
-from paasd.models import Actor, App
+from paasd.models import Actor, App, shown
 from paasd.progress import Progress
 
 _log = logging.getLogger(__name__)
@@ -108,7 +108,7 @@ async def _read_body(request: web.Request, model: type[Body]) -> Body:
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the body"
-        raise InvalidInput(f"{where}: {first['msg']}") from None
+        raise InvalidInput(f"{shown(where)}: {first['msg']}", hint="docs/api.md says what the body may hold.") from None
 
 
 async def _stream(operation: Operation, call: Call) -> web.StreamResponse:
@@ -119,19 +119,16 @@ async def _stream(operation: Operation, call: Call) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Type": NDJSON, "X-Accel-Buffering": "no"})
     await response.prepare(call.request)
     task = asyncio.create_task(_outcome(operation, call, queue))
+    looking = asyncio.create_task(_look_for_absence(call))
     try:
         while True:
-            try:
-                async with asyncio.timeout(_LOOK):
-                    message = await queue.get()
-            except TimeoutError:
-                _note_absence(call)
-                continue
+            message = await queue.get()
             await _send(response, call, message)
             if "line" not in message:
                 return response
     finally:
         await asyncio.wait([task])
+        looking.cancel()
 
 
 async def _outcome(operation: Operation, call: Call, queue: asyncio.Queue[dict[str, Any]]) -> None:
@@ -152,8 +149,10 @@ async def _send(response: web.StreamResponse, call: Call, message: dict[str, Any
         call.gone.set()
 
 
-def _note_absence(call: Call) -> None:
-    transport = call.request.transport
+async def _look_for_absence(call: Call) -> None:
     session = call.request.get("session")
-    if transport is None or transport.is_closing() or (session is not None and session.gone.is_set()):
-        call.gone.set()
+    while not call.gone.is_set():
+        transport = call.request.transport
+        if transport is None or transport.is_closing() or (session is not None and session.gone.is_set()):
+            call.gone.set()
+        await asyncio.sleep(_LOOK)

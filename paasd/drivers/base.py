@@ -72,6 +72,10 @@ class Driver(Protocol):
     async def one_off(self, spec: InstanceSpec, *, tty: tuple[int, int] | None = None, stdin: bool = False) -> OneOff:
         """Run a command once in a container of its own, attached, without restart policy. `tty` = (columns, rows)."""
 
+    async def remove_one_offs(self) -> None:
+        """Remove the containers of one-off commands whose daemon was killed. For the start of the daemon: it does not
+        ask whether somebody still uses one."""
+
     def logs(self, name: str, *, tail: int = 100, follow: bool = False) -> AsyncIterator[LogLine]:
         """Lines an instance wrote, oldest first. A vanished instance ends the iteration. Undecodable bytes are
         shown as backslash escapes; lines are cut at 16 KiB."""

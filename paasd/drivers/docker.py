@@ -112,6 +112,11 @@ class DockerDriver:
                 raise _start_error(spec.name, error) from error
             raise
 
+    async def remove_one_offs(self) -> None:
+        labels = [f"{INSTANCE}={self._label}", f"{ROLE}={ONE_OFF}"]
+        found = await self._engine.request("GET", "/containers/json", params={"all": 1, "filters": {"label": labels}})
+        await asyncio.gather(*(self._remove(container["Id"]) for container in found))
+
     async def logs(self, name: str, *, tail: int = 100, follow: bool = False) -> AsyncIterator[LogLine]:
         instance = await self.inspect(name)
         if instance is None:

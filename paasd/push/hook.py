@@ -44,7 +44,8 @@ def relay(body: bytes) -> int:
         else:
             explain(message.get("error", message))
             return 1
-    say(" !     paasd stopped in the middle of the push; the release that was live before still is. Push again.")
+    app = os.environ["PAASD_APP"]
+    say(f" !     paasd stopped in the middle of the push. See what is live with: releases {app}; then push again.")
     return 1
 
 

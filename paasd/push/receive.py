@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
+from paasd import failpoints
 from paasd.apps import Apps
 from paasd.config import Config
 from paasd.database import new_id
@@ -15,8 +16,9 @@ from paasd.errors import Conflict, InvalidInput, NotFound
 from paasd.identity.policy import Action, authorize
 from paasd.identity.sessions import Sessions
 from paasd.lifecycle import Lifecycle
-from paasd.models import Actor, App, Checkout, Push, RefUpdate, Release, shown
+from paasd.models import Actor, App, Checkout, Push, RefUpdate, Release, branch_name, shown
 from paasd.progress import Progress
+from paasd.push.landings import Landings
 from paasd.push.session import GitService, Session
 from paasd.source.checkout import open_checkout
 from paasd.source.repositories import Repositories
@@ -44,6 +46,7 @@ class Receive:
         self._repositories = repositories
         self._sessions = sessions
         self._deployer = deployer
+        self._landings = Landings(repositories)
 
     async def git_service(self, session: Session, service: str, name: str) -> GitService:
         """Authorize a git command of an SSH session; an unknown app is created on its first push, if that is on."""
@@ -86,6 +89,7 @@ class Receive:
     ) -> Release | None:
         """Deploy a push, or raise why not; None when it was only stored. A pusher who leaves (`gone`) before the
         switch cancels it."""
+        await failpoints.hit("push-received")
         for option in options:
             if option not in _OPTIONS:
                 raise InvalidInput(f"unknown push option {shown(option)}", hint=f"Known: {', '.join(_OPTIONS)}")
@@ -95,20 +99,24 @@ class Receive:
             return None
         branch = update.ref.removeprefix(_BRANCH)
         self._refuse_other_branch(app, branch)
-        if "skip-deploy" in options:
-            progress.step(f"Storing {update.new[:8]} without deploying it (-o skip-deploy)")
-            return None
         repository = self._repositories.path(app)
+        async with self._landings.turn(app, branch, update.new) as earlier:
+            if "skip-deploy" in options:
+                if earlier:
+                    raise Conflict("another push to this app is under way", hint="Push again when it has ended.")
+                progress.step(f"Storing {update.new[:8]} without deploying it (-o skip-deploy)")
+                return None
 
-        async def checkout() -> Checkout:
-            await self._refuse_stale(app, branch, update)
-            return await open_checkout(repository, update.new, Path(quarantine) if quarantine else None)
+            async def checkout() -> Checkout:
+                await asyncio.gather(*(landing.wait() for landing in earlier))
+                await self._refuse_stale(app, branch, update)
+                return await open_checkout(repository, update.new, Path(quarantine) if quarantine else None)
 
-        push = Push(new_id(), app.id, update.new, branch, actor.name)
-        release = await self._deployer.push(actor, app, push, checkout, progress, gone)
-        if app.deploy_branch is None:
-            await self._apps.set_deploy_branch(app, branch)
-        return release
+            push = Push(new_id(), app.id, update.new, branch, actor.name)
+            release = await self._deployer.push(actor, app, push, checkout, progress, gone)
+            if app.deploy_branch is None:
+                await self._apps.set_deploy_branch(app, branch)
+            return release
 
     def _single(self, app: App, updates: Sequence[RefUpdate]) -> RefUpdate | None:
         """The one branch of the push; None when it carries tags only."""
@@ -121,6 +129,8 @@ class Receive:
                 f"deleting a branch of {app.name} would not change what is live",
                 hint=f"To remove the app: apps:destroy {app.name}",
             )
+        for update in branches:
+            branch_name(update.ref.removeprefix(_BRANCH))
         deployed = [u for u in branches if u.ref == f"{_BRANCH}{app.deploy_branch}"] or branches
         if len(deployed) > 1:
             raise InvalidInput("several branches in one push", hint="Push one: git push paasd main")
@@ -134,7 +144,8 @@ class Receive:
             )
 
     async def _refuse_stale(self, app: App, branch: str, update: RefUpdate) -> None:
-        """While this push waited another one may have moved the branch, so that git would refuse it at the end."""
+        """While this push waited another one may have moved the branch, so that git would refuse it at the end. All
+        earlier ones have landed, and later ones wait for this one."""
         present = (await self._repositories.branches(app)).get(branch, _ZERO)
         if present != update.old:
             raise Conflict(

@@ -321,3 +321,13 @@ async def test_listening_ports_are_found(rig: Rig) -> None:
     await rig.driver.start(spec)
     assert list(await until(lambda: rig.driver.listening_ports(spec.name))) == [3000]
     assert list(await rig.driver.listening_ports("paasd-test-none")) == []
+
+
+async def test_one_offs_of_a_killed_daemon_are_removed_and_instances_are_not(rig: Rig) -> None:
+    await rig.network()
+    instance = rig.spec("web-1", ("/bin/sleep", "60"))
+    await rig.driver.start(instance)
+    await rig.driver.one_off(rig.spec("left", ("/bin/sleep", "60")))
+    await rig.driver.remove_one_offs()
+    assert await rig.driver.inspect(rig.spec("left").name) is None
+    assert await rig.driver.inspect(instance.name) is not None

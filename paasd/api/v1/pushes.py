@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import pydantic
 
@@ -14,9 +14,12 @@ from paasd.models import Actor, App, RefUpdate, Release
 from paasd.progress import Progress
 
 
+ObjectId = Annotated[str, pydantic.Field(pattern=r"^(?:[0-9a-f]{40}|[0-9a-f]{64})\z")]
+
+
 class Update(Body):
-    old: str
-    new: str
+    old: ObjectId
+    new: ObjectId
     ref: str
 
 

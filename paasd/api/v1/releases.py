@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
+
+import pydantic
 
 from paasd.api.operations import Body, Call, Operation
 from paasd.api.v1.shapes import deployment_shape, release_shape
@@ -14,7 +16,7 @@ from paasd.release import Releases
 
 
 class RollbackTo(Body):
-    release: int | None = None
+    release: Annotated[int, pydantic.Field(ge=1, le=10**9)] | None = None
 
 
 class ReleasesResource:

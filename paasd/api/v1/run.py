@@ -10,16 +10,26 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
+from typing import Annotated
 
+import pydantic
 from aiohttp import WSMsgType, web
 
-from paasd.api.operations import Call, Operation
+from paasd.api.operations import Body, Call, Operation
 from paasd.drivers.base import OneOff
 from paasd.errors import InvalidInput, PaasdError
 from paasd.identity.policy import Action
 from paasd.one_off import OneOffs
 
 _MAX_COMMAND = 64 * 1024
+_Size = Annotated[int, pydantic.Field(ge=1, le=10_000)]
+
+
+class _Control(Body):
+    """A text frame of the client."""
+
+    resize: tuple[_Size, _Size] | None = None
+    eof: bool = False
 
 
 class RunResource:
@@ -77,11 +87,18 @@ async def _copy_input(socket: web.WebSocketResponse, one_off: OneOff) -> None:
         if message.type is WSMsgType.BINARY:
             await one_off.write(message.data)
         elif message.type is WSMsgType.TEXT:
-            control = json.loads(message.data)
-            if "resize" in control:
-                await one_off.resize(*control["resize"])
-            elif control.get("eof"):
+            control = _control(message.data)
+            if control.resize:
+                await one_off.resize(*control.resize)
+            elif control.eof:
                 await one_off.close_input()
+
+
+def _control(text: str) -> _Control:
+    try:
+        return _Control.model_validate_json(text)
+    except pydantic.ValidationError:
+        raise InvalidInput('a text frame is {"resize": [columns, rows]} or {"eof": true}') from None
 
 
 def _command(text: str) -> list[str]:

@@ -1,0 +1,56 @@
+"""Waits for git to move the branch of an accepted push. Git does that only after its hook said yes, so for a moment a
+release is live whose revision the branch does not show yet; the next push must not look at the branch before."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from paasd.errors import PaasdError
+from paasd.models import App
+from paasd.source.repositories import Repositories
+
+_PATIENCE = 5.0
+"""Seconds after which a push counts as landed whatever the branch says: git may have been killed."""
+_LOOK = 0.02
+
+
+class Landings:
+    """Which pushes to an app have not ended in its repository yet, oldest first."""
+
+    def __init__(self, repositories: Repositories) -> None:
+        self._repositories = repositories
+        self._under_way: defaultdict[str, list[asyncio.Event]] = defaultdict(list)
+        self._waiting: set[asyncio.Task[None]] = set()
+
+    @asynccontextmanager
+    async def turn(self, app: App, branch: str, revision: str) -> AsyncIterator[Sequence[asyncio.Event]]:
+        """Gives the landings of the pushes before this one. Leave the block normally to accept the push."""
+        earlier, landed = list(self._under_way[app.id]), asyncio.Event()
+        self._under_way[app.id].append(landed)
+        try:
+            yield earlier
+        except BaseException:
+            self._end(app, landed)
+            raise
+        task = asyncio.create_task(self._land(app, branch, revision, landed))
+        self._waiting.add(task)
+        task.add_done_callback(self._waiting.discard)
+
+    async def _land(self, app: App, branch: str, revision: str, landed: asyncio.Event) -> None:
+        try:
+            with contextlib.suppress(TimeoutError, PaasdError):
+                async with asyncio.timeout(_PATIENCE):
+                    while (await self._repositories.branches(app)).get(branch) != revision:
+                        await asyncio.sleep(_LOOK)
+        finally:
+            self._end(app, landed)
+
+    def _end(self, app: App, landed: asyncio.Event) -> None:
+        landed.set()
+        self._under_way[app.id].remove(landed)
+        if not self._under_way[app.id]:
+            del self._under_way[app.id]
