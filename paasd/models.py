@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from paasd.errors import InvalidInput
 
-_APP_NAME = re.compile(r"[a-z](?:[a-z0-9]|-(?!-)){0,38}(?<!-)")
+_APP_NAME = re.compile(r"[a-z](?:[a-z0-9]|-(?!-)){0,39}(?<!-)")
 _PROCESS_TYPE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _BRANCH = re.compile(r"[A-Za-z0-9_][^\x00-\x20\x7f~^:?*\[\\]*")
 _CONFIG_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
