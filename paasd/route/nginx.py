@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 import functools
 import hashlib
+import logging
 import os
 import re
 import resource
 import shutil
 import signal
+import stat
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -22,6 +24,8 @@ from paasd.config import HttpConfig
 from paasd.errors import EdgeError
 from paasd.route import processes
 from paasd.route.sites import listen_addresses, read_text, replace_file
+
+_log = logging.getLogger(__name__)
 
 _COMMAND_TIMEOUT = 30.0
 _QUIT_TIMEOUT = 5.0
@@ -56,6 +60,18 @@ class Nginx:
         for name, mode in (("tmp", 0o711), ("logs", 0o700), ("control", 0o700), ("test", 0o700)):
             (self.directory / name).mkdir(exist_ok=True)
             (self.directory / name).chmod(mode)
+        if os.geteuid() == 0:
+            self._let_workers_through()
+
+    def _let_workers_through(self) -> None:
+        """Workers keep bodies over 64 KiB in files, so they have to pass, not read, every directory above."""
+        data = self.directory.parent
+        if data.stat().st_uid == 0:
+            data.chmod(stat.S_IMODE(data.stat().st_mode) | 0o011)
+        if closed := [str(path) for path in self.directory.parents if not path.stat().st_mode & 0o001]:
+            _log.warning(
+                "Nginx's workers cannot pass %s, so big uploads will fail; chmod o+x it", " and ".join(reversed(closed))
+            )
 
     async def render(self, include: Sequence[str]) -> str:
         """Text of the main configuration, which reads the files `include`."""
