@@ -37,6 +37,7 @@ class Box:
         self.label = f"pt{secrets.token_hex(3)}"
         # Short, because paths of Unix sockets are limited to 107 bytes.
         self.root = Path(tempfile.mkdtemp(prefix="pt", dir="/tmp"))
+        self.root.chmod(0o711)  # Nginx's workers have to get through
         self.data = self.root / "d"
         self.http_port, self.ssh_port = free_port(), free_port()
         self.key = self.new_key("key")
