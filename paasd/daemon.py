@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import os
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 from paasd.api.operations import Resource
 from paasd.api.server import Api
@@ -28,7 +30,8 @@ from paasd.build.builder import Builder
 from paasd.build.buildpacks import Buildpacks
 from paasd.build.builds import Builds
 from paasd.build.queue import BuildQueue
-from paasd.config import Config
+from paasd.capabilities import lower_network_admin
+from paasd.config import Config, flatten
 from paasd.config_vars import ConfigVars
 from paasd.database import Database
 from paasd.deploy import Deployer
@@ -43,6 +46,7 @@ from paasd.identity.ssh_keys import SshKeys
 from paasd.identity.users import Users
 from paasd.lifecycle import Lifecycle
 from paasd.one_off import OneOffs
+from paasd.pid_file import PidFile
 from paasd.projects import Projects
 from paasd.push.doors import Doors, RunCommand
 from paasd.push.openssh import OpenSsh
@@ -52,6 +56,7 @@ from paasd.reconcile import Reconciler
 from paasd.release import Releases
 from paasd.route.domains import Domains
 from paasd.route.edge import Edge
+from paasd.run.firewall import Firewall
 from paasd.run.health import Health
 from paasd.run.instances import Instances
 from paasd.run.logs import Logs
@@ -71,7 +76,9 @@ class Daemon:
     def __init__(self, config: Config, run_command: RunCommand) -> None:
         self._stack = AsyncExitStack()
         self._config = config
+        lower_network_admin()
         prepare_directories(config)
+        self._pid_file = PidFile(config.run_dir)
         self._fresh = not config.database.exists()
         vault = Vault.load(config.keys_dir / "master.key", may_create=self._fresh)
         database = self._database = Database(config.database)
@@ -90,8 +97,20 @@ class Daemon:
         deployments, instances = Deployments(database), Instances(database, config.label)
         retirement = Retirement(driver, instances, edge.in_flight, config.run)
         rollout = Rollout(driver, instances, Health(driver), config)
+        firewall = Firewall(config)
         go_live = GoLive(
-            database, config, projects, releases, deployments, driver, instances, rollout, retirement, domains, edge
+            database,
+            config,
+            projects,
+            releases,
+            deployments,
+            driver,
+            instances,
+            rollout,
+            retirement,
+            domains,
+            edge,
+            firewall,
         )
         deployer = self._deployer = Deployer(
             apps, config_vars, builder, releases, driver, instances, retirement, edge, go_live
@@ -114,6 +133,7 @@ class Daemon:
             repositories,
             deployer,
             lifecycle,
+            go_live.protect,
         )
         receive = Receive(config, apps, lifecycle, repositories, sessions, deployer)
         doors = Doors(self._keys, self._users, sessions, receive, run_command)
@@ -142,6 +162,8 @@ class Daemon:
     async def start(self) -> None:
         """Raises PaasdError when something it cannot do without is missing; what was started is stopped again."""
         async with AsyncExitStack() as stack:
+            await asyncio.to_thread(self._pid_file.acquire, flatten(self._settings()))
+            stack.push_async_callback(asyncio.to_thread, self._pid_file.release)
             await self._database.open()
             stack.push_async_callback(self._database.close)
             stack.push_async_callback(self._engine.close)
@@ -164,6 +186,9 @@ class Daemon:
 
     async def stop(self) -> None:
         await self._stack.aclose()
+
+    def _settings(self) -> dict[str, Any]:
+        return dataclasses.asdict(self._config) | {"data_dir": str(self._config.data_dir)}
 
     async def _add_admin_key(self) -> None:
         """The first administrator's key, from a file; known already after the first start."""

@@ -90,6 +90,13 @@ class Deployments:
                 now(),
             )
 
+    async def unfinished(self, app: App) -> list[int]:
+        """Numbers of the deployments that are called queued or running."""
+        rows = await self._database.fetch(
+            "SELECT number FROM deployments WHERE app_id = ? AND status IN ('queued', 'running')", app.id
+        )
+        return [row["number"] for row in rows]
+
 
 async def finish(tx: Transaction, app: App, deployment: Deployment, status: Status, reason: str = "") -> None:
     """Set the final status, in the transaction of the change it tells of."""

@@ -23,6 +23,7 @@ from paasd.projects import Projects
 from paasd.release import Releases
 from paasd.route.domains import Domains
 from paasd.route.edge import Edge
+from paasd.run.firewall import Firewall
 from paasd.run.health import check_of
 from paasd.run.instances import InstanceRow, Instances, mark, network_name
 from paasd.run.retire import Retirement
@@ -48,6 +49,7 @@ class GoLive:
         retirement: Retirement,
         domains: Domains,
         edge: Edge,
+        firewall: Firewall,
     ) -> None:
         self._database = database
         self._config = config
@@ -60,6 +62,7 @@ class GoLive:
         self._retirement = retirement
         self._domains = domains
         self._edge = edge
+        self._firewall = firewall
 
     async def __call__(
         self,
@@ -156,7 +159,13 @@ class GoLive:
         )
         if subnet != project.subnet:
             await self._projects.set_subnet(project.id, subnet)
+            await self.protect()
         return await self._projects.get(app.organization_id, app.project_id)
+
+    async def protect(self) -> None:
+        """Firewall rules for the networks of all projects, before anything runs in them."""
+        subnets = sorted(p.subnet for p in await self._projects.all() if p.subnet)
+        await self._firewall.apply(subnets, [self._config.http.port, self._config.http.https_port])
 
     async def _drop_kept(self, rows: Sequence[InstanceRow], keep: Sequence[InstanceRow]) -> list[InstanceRow]:
         kept = {(row.process_type, row.number) for row in keep}

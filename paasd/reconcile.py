@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import Awaitable, Callable
 
 from paasd.apps import Apps
 from paasd.build.builds import Builds
@@ -33,6 +34,9 @@ _SETTLE = 0.3
 _STRANGER_TIMEOUT = 10
 _DIED = "the daemon stopped while this was under way; the release that was live before still is"
 
+Protect = Callable[[], Awaitable[None]]
+"""Puts the firewall's rules in place."""
+
 
 class Reconciler:
     def __init__(
@@ -51,6 +55,7 @@ class Reconciler:
         repositories: Repositories,
         deployer: Deployer,
         lifecycle: Lifecycle,
+        protect: Protect,
     ) -> None:
         self._config = config
         self._apps = apps
@@ -66,6 +71,7 @@ class Reconciler:
         self._repositories = repositories
         self._deployer = deployer
         self._lifecycle = lifecycle
+        self._protect = protect
         self._tasks: list[asyncio.Task[None]] = []
         self._wake = asyncio.Event()
 
@@ -91,7 +97,8 @@ class Reconciler:
 
     async def settle(self) -> None:
         """One pass over everything. What fails is logged and tried again in the next pass."""
-        for step in (self._edge_up, self._routes, self._containers, self._strangers, self._networks, self._files):
+        steps = (self._edge_up, self._firewall, self._routes, self._containers, self._strangers, self._networks)
+        for step in (*steps, self._files):
             try:
                 await step()
             except PaasdError as error:
@@ -116,6 +123,37 @@ class Reconciler:
         ids = {app.id for app in await self._apps.all()}
         found += [f"repository {n} belongs to no app" for n in self._repositories.names() if n not in ids]
         found += [f"{path} was left by a killed push" for path in self._repositories.leftovers()]
+        return [*found, *await self._network_differences(), *await self._site_differences(), *await self._unfinished()]
+
+    async def _network_differences(self) -> list[str]:
+        present = set(await self._driver.networks())
+        projects = {network_name(self._config.label, project): project for project in await self._projects.all()}
+        used = {row.project_id for row in await self._instances.all()}
+        found = [f"network {name} belongs to no project" for name in sorted(present - projects.keys())]
+        found += [f"network {n} is missing" for n, p in projects.items() if p.id in used and n not in present]
+        return found
+
+    async def _site_differences(self) -> list[str]:
+        apps = {app.name for app in await self._apps.all()}
+        files = await self._edge.files()
+        found = [f"the site of {name} is missing" for name in sorted(apps - set(files.sites))]
+        found += [f"the site of {name} belongs to no app" for name in sorted(set(files.sites) - apps)]
+        found += [f"the site of {name} is in quarantine: Nginx refuses it" for name in files.quarantined]
+        return found + [f"{path} was left half written" for path in files.strays]
+
+    async def _unfinished(self) -> list[str]:
+        """What is called under way, or locked, though nobody works on its app."""
+        found = []
+        for app in await self._apps.all():
+            if not self._deployer.is_busy(app):
+                builds, deployments = await self._builds.unfinished(app), await self._deployments.unfinished(app)
+                found += [
+                    f"build {number} of {app.name} is called under way, but nothing works on it" for number in builds
+                ]
+                found += [
+                    f"deployment {number} of {app.name} is called under way, but is not" for number in deployments
+                ]
+                found += [f"{path} locks a repository, but nobody pushes" for path in self._repositories.locks(app)]
         return found
 
     async def _watch(self) -> None:
@@ -147,6 +185,9 @@ class Reconciler:
     async def _edge_up(self) -> None:
         if await self._edge.ensure_running():
             _log.warning("Nginx was not running and was started again")
+
+    async def _firewall(self) -> None:
+        await self._protect()
 
     async def _wanted_routes(self) -> dict[str, Route]:
         return {app.name: await self._deployer.route_of(app) for app in await self._apps.all()}

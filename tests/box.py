@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from paasd.run.firewall import remove_chains
+
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "buildpacks"
 _DOCKER = "/var/run/docker.sock"
@@ -80,6 +82,7 @@ class Box:
             self.kill()
         self.kill_nginx(signal.SIGTERM)
         remove_labelled(self.label)
+        remove_chains(self.label)
         shutil.rmtree(self.root, ignore_errors=True)
 
     def log(self) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 import platform
 import tempfile
 from collections import defaultdict, deque
@@ -78,8 +79,11 @@ class BaseImages:
         image = f"paasd/{name}:{host.suite}"
         async with self._locks[name]:
             digest = self._digest(name, host)
-            if await self._hash_of(image) == digest:
+            present = await self._hash_of(image)
+            if present == digest:
                 return image
+            if name == BASE and os.geteuid() != 0:
+                return _without_root(image, present, progress)
             base = await self.ensure(BASE, progress) if name != BASE else ""
             progress.step(f"Making the base image {image} (only once, takes a minute)")
             with _shown_on_failure(progress) as on_line:
@@ -91,6 +95,14 @@ class BaseImages:
 
     def names(self) -> list[str]:
         return [BASE, *sorted(self._recipes)]
+
+    async def state(self, name: str) -> str:
+        """`missing`, `stale` (made from other package sources or certificates than the host has now) or `current`."""
+        host = await self._facts()
+        present = await self._hash_of(f"paasd/{name}:{host.suite}")
+        if present is None:
+            return "missing"
+        return "current" if present == self._digest(name, host) else "stale"
 
     async def suite(self) -> str:
         return (await self._facts()).suite
@@ -169,6 +181,15 @@ def _shown_on_failure(progress: Progress) -> Iterator[OnLine]:
         for line in lines:
             progress.detail(line)
         raise
+
+
+def _without_root(image: str, present: str | None, progress: Progress) -> str:
+    """Only root can lay out a file system with its owners and devices. Raises BuildFailed when there is no image."""
+    command = "sudo paasd base:build"
+    if present is None:
+        raise BuildFailed(f"the base image {image} is missing, and only root can make it", hint=f"Run: {command}")
+    progress.warn(f"{image} is older than the host's package sources or certificates; renew it with: {command}")
+    return image
 
 
 def install_dockerfile(base: str, packages: tuple[str, ...], suite: str) -> str:

@@ -143,6 +143,13 @@ class Builds:
                 now(),
             )
 
+    async def unfinished(self, app: App) -> list[int]:
+        """Numbers of the builds that are called queued or running."""
+        rows = await self._database.fetch(
+            "SELECT number FROM builds WHERE app_id = ? AND status IN ('queued', 'running')", app.id
+        )
+        return [row["number"] for row in rows]
+
     async def prune(self, app: App, keep: int) -> None:
         """Forget the oldest builds and their logs. Releases keep the images."""
         old = [b for b in await self.of(app, limit=10_000) if b.status.final][keep:]

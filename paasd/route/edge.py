@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from paasd.config import HttpConfig
@@ -19,6 +20,15 @@ from paasd.route.sites import SiteFiles, commit_file, discard_file, prepare_file
 
 _START_TIMEOUT = 10.0
 _RELOAD_TIMEOUT = 15.0
+
+
+@dataclass(frozen=True)
+class EdgeFiles:
+    sites: list[str]
+    """Apps that Nginx has a server block for."""
+    quarantined: list[str]
+    strays: list[str]
+    """Half-written files and files of strangers."""
 
 
 class Edge:
@@ -101,6 +111,11 @@ class Edge:
         if text is None:
             raise NotFound(f"the edge has no site for {app}")
         return text
+
+    async def files(self) -> EdgeFiles:
+        """What lies in the edge's directories, when nothing is being changed."""
+        async with self._changing_sites, self._changing_routes:
+            return await asyncio.to_thread(self._list_files)
 
     async def set_route(self, route: Route) -> None:
         """Send an app's requests to these endpoints from now on. Nothing changes if this raises."""
@@ -246,6 +261,11 @@ class Edge:
         refused |= bad
         for app in differing.keys() - bad.keys():
             await asyncio.to_thread(self._files.write, app, differing[app])
+
+    def _list_files(self) -> EdgeFiles:
+        quarantined = sorted(path.stem for path in self._files.quarantine.glob("*.conf"))
+        strays = [*self._files.strays(), *self._loaded.parent.glob(".*.new")]
+        return EdgeFiles(self._files.apps(), quarantined, [str(path) for path in strays])
 
     def _remove_strays(self) -> None:
         for path in self._files.strays():

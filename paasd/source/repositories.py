@@ -67,6 +67,10 @@ class Repositories:
         """Quarantine directories of pushes, running ones included."""
         return [str(path) for path in self._root.glob("*.git/objects/tmp_objdir-incoming-*")]
 
+    def locks(self, app: App) -> list[str]:
+        """Lock files of Git in the app's repository."""
+        return [str(path) for path in self.path(app).glob("**/*.lock")]
+
     def _sweep(self, age: float) -> None:
         # receive-pack killed with SIGKILL leaves its quarantine behind and no ref to it.
         for leftover in self._root.glob("*.git/objects/tmp_objdir-incoming-*"):

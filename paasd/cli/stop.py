@@ -1,0 +1,94 @@
+"""stop, purge, base:build: looking after the box without the daemon"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import tempfile
+from pathlib import Path
+
+import click
+
+from paasd.cli.framework import Cli
+from paasd.cli.local import box_only
+from paasd.cli.own_config import ROOT, own_config, own_config_options
+from paasd.errors import Conflict
+from paasd.pid_file import PidFile
+
+_STOP_TIMEOUT = 60.0
+
+
+@box_only.command("stop", examples=("stop", "stop --all"))
+@own_config_options
+@click.option("--all", "edge_too", is_flag=True, help="Nginx too, so that no app can be reached.")
+@click.option("--apps", is_flag=True, help="The apps' containers too; a started daemon starts them again.")
+@click.pass_obj
+def stop(cli: Cli, config_file: Path | None, data_dir: Path, edge_too: bool, apps: bool) -> None:
+    """Stop the daemon. Nginx and the apps go on unless told otherwise."""
+    from paasd.purge import stop_apps, stop_edge
+
+    config = own_config(config_file, data_dir)
+    stopped = _stop_daemon(PidFile(config.run_dir))
+    cli.console.print("-----> The daemon is stopped" if stopped else "-----> The daemon was not running")
+    if edge_too:
+        asyncio.run(stop_edge(config, ROOT / "nginx"))
+        cli.console.print("-----> Nginx is stopped")
+    if apps:
+        cli.console.print(f"-----> {asyncio.run(stop_apps(config))} containers are stopped")
+
+
+@box_only.command("purge", examples=("purge", "purge --force"))
+@own_config_options
+@click.option("--force", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def purge(cli: Cli, config_file: Path | None, data_dir: Path, force: bool) -> None:
+    """Remove all apps and all data of this paasd, for good. Base images stay: other paasd may use them."""
+    from paasd.purge import purge as remove_all
+
+    config = own_config(config_file, data_dir)
+    cli.confirm(config.label, force, f"This removes every app of {config.label} and all of {config.data_dir}.")
+    _stop_daemon(PidFile(config.run_dir))
+    asyncio.run(remove_all(config, ROOT / "nginx", lambda what: cli.console.print(f"-----> Removing {what}")))
+
+
+@box_only.command("base:build", examples=("base:build", "base:build python"))
+@own_config_options
+@click.argument("names", nargs=-1)
+@click.pass_obj
+def base_build(cli: Cli, config_file: Path | None, data_dir: Path, names: tuple[str, ...]) -> None:
+    """Make base images from the host's package sources, unless they are up to date. Needs root."""
+    asyncio.run(_build_bases(cli, config_file, data_dir, names or ("base",)))
+
+
+async def _build_bases(cli: Cli, config_file: Path | None, data_dir: Path, names: tuple[str, ...]) -> None:
+    from paasd.build.base_images import BaseImages
+    from paasd.build.buildpacks import Buildpacks
+    from paasd.docker_engine import DockerEngine
+    from paasd.progress import Progress
+
+    config = own_config(config_file, data_dir)
+    engine = DockerEngine(config.docker_host)
+    progress = Progress()
+    progress.add(cli.console.print)
+    try:
+        # Not in the data directory, where root's files would be in the daemon's way.
+        with tempfile.TemporaryDirectory(prefix="paasd-base-", dir="/var/tmp") as work_dir:
+            bases = BaseImages(engine, config.build, Buildpacks(ROOT / "buildpacks").bases, Path(work_dir))
+            for name in names:
+                cli.console.print(f"-----> {await bases.ensure(name, progress)} is up to date")
+    finally:
+        await engine.close()
+
+
+def _stop_daemon(pid_file: PidFile) -> bool:
+    """False when none runs. Raises Conflict when it does not end."""
+    pid = pid_file.running()
+    if pid is None:
+        return False
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
+    if not pid_file.wait_until_free(_STOP_TIMEOUT):
+        raise Conflict(f"the daemon (pid {pid}) does not end", hint=f"Look at its log; kill -9 {pid} does no harm.")
+    return True

@@ -1,0 +1,100 @@
+"""The container engine: does it answer, can it limit, is it known to be vulnerable, are the base images there?"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from paasd.build.base_images import BASE, BaseImages
+from paasd.build.buildpacks import Buildpacks
+from paasd.config import Config
+from paasd.docker_engine import DockerEngine, negotiated
+from paasd.doctor.finding import Finding, fail, ok, warn
+from paasd.doctor.host import space
+from paasd.errors import EngineUnavailable, PaasdError
+
+_START = "Start it: systemctl start docker (without systemd: dockerd), and see who may use its socket."
+_FLOORS = (
+    ("runc", (1, 1, 12), "CVE-2024-21626"),
+    ("runc", (1, 2, 8), "CVE-2025-31133, CVE-2025-52565, CVE-2025-52881"),
+    ("Docker", (29, 3, 1), "CVE-2026-34040, CVE-2026-42306, CVE-2026-41568"),
+    ("Docker", (29, 5, 1), "CVE-2026-41567"),
+)
+"""Component, first version without the weakness, what it is."""
+_SLOW_STORAGE = ("vfs", "devicemapper", "aufs")
+
+
+async def check(config: Config, buildpacks: Path) -> list[Finding]:
+    engine = DockerEngine(config.docker_host)
+    try:
+        version, info = await engine.version(), await engine.info()
+        api = negotiated(str(version["ApiVersion"]))
+        found = [ok("engine", f"Docker {version['Version']} answers at {config.docker_host}, API {api}")]
+        found += [_storage(info), *_limits(info), *floors(versions(version))]
+        found += [space("engine disk", Path(info.get("DockerRootDir", "/var/lib/docker")), config.keep.free_bytes)]
+        return [*found, await _base_image(engine, config, buildpacks)]
+    except EngineUnavailable as error:
+        return [fail("engine", error.detail, _START)]
+    finally:
+        await engine.close()
+
+
+def versions(version: dict[str, Any]) -> dict[str, str]:
+    found = {str(part.get("Name")): str(part.get("Version")) for part in version.get("Components") or ()}
+    return {"Docker": str(version["Version"]), "runc": found.get("runc", "")}
+
+
+def floors(found: dict[str, str]) -> list[Finding]:
+    """One warning a component. A distribution mends old versions in place, so this is a warning, never a failure."""
+    findings = []
+    for component, text in found.items():
+        parts = re.match(r"(\d+)\.(\d+)\.(\d+)", text)
+        version = tuple(int(part) for part in parts.groups()) if parts else None
+        known = [(floor, ids) for name, floor, ids in _FLOORS if name == component]
+        below = [(floor, ids) for floor, ids in known if version and version < floor]
+        if version is None:
+            findings.append(warn(component, "its version is not known", "Look for its known weaknesses yourself."))
+        elif below:
+            newest = ".".join(str(part) for part in below[-1][0])
+            findings.append(
+                warn(
+                    component,
+                    f"{text} is older than {newest}: {'; '.join(ids for _, ids in below)}",
+                    "Upgrade it, unless the distribution's security tracker says that its package is mended.",
+                )
+            )
+        else:
+            findings.append(ok(component, f"{text}, no known weakness"))
+    return findings
+
+
+def _storage(info: dict[str, Any]) -> Finding:
+    driver = str(info.get("Driver"))
+    if driver in _SLOW_STORAGE:
+        return warn("storage", f"the engine stores images with {driver}, which is slow or abandoned", "Use overlay2.")
+    return ok("storage", f"{driver}, cgroup v{info.get('CgroupVersion') or 1}")
+
+
+def _limits(info: dict[str, Any]) -> list[Finding]:
+    """An engine that cannot limit ignores limits in silence."""
+    wanted = {"memory": "MemoryLimit", "pids": "PidsLimit", "cpu": "CpuCfsQuota"}
+    missing = [name for name, key in wanted.items() if not info.get(key)]
+    if missing:
+        mend = "Boot the kernel with these cgroup controllers (cgroup_enable=memory swapaccount=1)."
+        return [warn("limits", f"the engine cannot limit {', '.join(missing)} of an app", mend)]
+    return [ok("limits", "memory, pids and cpu of an app can be limited")]
+
+
+async def _base_image(engine: DockerEngine, config: Config, buildpacks: Path) -> Finding:
+    try:
+        bases = BaseImages(engine, config.build, Buildpacks(buildpacks).bases, Path("/nonexistent"))
+        state = await bases.state(BASE)
+    except PaasdError as error:
+        return fail("base image", error.detail, error.hint)
+    if state == "missing":
+        return warn("base image", "there is none, so the first push takes longer", "Make it: sudo paasd base:build")
+    if state == "stale":
+        text = "it was made from other package sources or certificates than the host has now"
+        return warn("base image", text, "Make it anew: sudo paasd base:build")
+    return ok("base image", "there, and made from the host's present package sources")

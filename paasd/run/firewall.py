@@ -1,0 +1,190 @@
+"""Keeps instances away from the host's services, the metadata address and other projects. Owns the iptables chains
+`PAASD-<label>-IN` (from INPUT) and `PAASD-<label>-FW` (from DOCKER-USER, or FORWARD where the engine has none).
+
+The container engine isolates its networks too; this does not depend on it. Networks are IPv4 only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import ipaddress
+import logging
+import os
+import re
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from paasd import capabilities
+from paasd.config import Config
+
+_log = logging.getLogger(__name__)
+
+METADATA = "169.254.0.0/16"
+_TIMEOUT = 15
+_RESTORE = ["iptables-restore", "--noflush", "-w", "5"]
+"""All changes at once, or none."""
+_LOCK = Path("/run/xtables.lock")
+_SAFE_LABEL = re.compile(r"[A-Za-z0-9_.-]{1,18}")
+
+
+class Firewall:
+    """`apply` never raises: a machine without a usable iptables is said once and runs without these rules."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._input, self._forward = chain_names(config.label)
+        self._wanted: list[str] | None = None
+        self._seen: list[str] | None = None
+        self._changing = asyncio.Lock()
+        self.trouble = ""
+        """Why the rules are not in place; empty when they are, or when the firewall is switched off."""
+
+    async def apply(self, subnets: Sequence[str], ports: Sequence[int]) -> bool:
+        """Let instances of `subnets` reach nothing of the host but TCP `ports`. True if something had to change."""
+        if not self._config.run.firewall:
+            return False
+        async with self._changing:
+            try:
+                changed = await asyncio.to_thread(self._apply, list(subnets), list(ports))
+            except (OSError, subprocess.SubprocessError) as error:
+                self._note(_reason(error))
+                return False
+            self._note("")
+            return changed
+
+    async def remove(self) -> None:
+        """Take the chains away. Without any: nothing happens."""
+        async with self._changing:
+            self._wanted = self._seen = None
+            await asyncio.to_thread(remove_chains, self._config.label)
+
+    def _apply(self, subnets: list[str], ports: list[int]) -> bool:
+        saved = _save()
+        parent = "DOCKER-USER" if ":DOCKER-USER " in saved else "FORWARD"
+        wanted = [
+            *(f"-A {self._input} {rule}" for rule in input_rules(subnets, ports)),
+            *(f"-A {self._forward} {rule}" for rule in forward_rules(subnets, self._config.run.subnet_pool)),
+        ]
+        jumps = [(parent, self._forward), ("INPUT", self._input)]
+        missing = [jump for jump in jumps if f"-A {jump[0]} -j {jump[1]}" not in saved.splitlines()]
+        # iptables prints rules in words of its own, so what it printed after the last change is what counts.
+        if wanted == self._wanted and self._rules(saved) == self._seen and not missing:
+            return False
+        heads = [f":{self._input} - [0:0]", f":{self._forward} - [0:0]"]
+        inserts = [f"-I {chain} 1 -j {target}" for chain, target in missing]
+        _run(
+            ["iptables-restore", "--noflush", "-w", "5"], "\n".join(["*filter", *heads, *wanted, *inserts, "COMMIT\n"])
+        )
+        self._wanted, self._seen = wanted, self._rules(_save())
+        return True
+
+    def _rules(self, saved: str) -> list[str]:
+        names = (f"-A {self._input} ", f"-A {self._forward} ")
+        return [line for line in saved.splitlines() if line.startswith(names)]
+
+    def _note(self, trouble: str) -> None:
+        if trouble and not self.trouble:
+            _log.warning(
+                "instances can reach the host's services and the metadata address, because iptables is of no use: %s "
+                "(give the daemon CAP_NET_ADMIN, or set run.firewall = false to say this is wanted)",
+                trouble,
+            )
+        self.trouble = trouble
+
+
+def chain_names(label: str) -> tuple[str, str]:
+    """For INPUT and for forwarded packets. A chain's name has at most 28 characters."""
+    part = label if _SAFE_LABEL.fullmatch(label) else hashlib.sha256(label.encode()).hexdigest()[:18]
+    return f"PAASD-{part}-IN", f"PAASD-{part}-FW"
+
+
+def remove_chains(label: str) -> None:
+    """Blocking. Nothing happens when there are none."""
+    lines = _save().splitlines()
+    names = [name for name in chain_names(label) if any(line.startswith(f":{name} ") for line in lines)]
+    jumps = [line for line in lines if line.startswith("-A ") and line.split()[-2:] in [["-j", name] for name in names]]
+    if names:
+        text = ["*filter", *(f"-D{line[2:]}" for line in jumps)]
+        text += [f"{option} {name}" for option in ("-F", "-X") for name in names]
+        _run(_RESTORE, "\n".join([*text, "COMMIT\n"]))
+
+
+def input_rules(subnets: Sequence[str], ports: Sequence[int]) -> list[str]:
+    """Answers to the edge pass, new connections to the edge's ports and to the machine's name servers too."""
+    rules = []
+    for subnet in subnets:
+        source = f"-s {ipaddress.IPv4Network(subnet)}"
+        rules.append(f"{source} -m conntrack --ctstate RELATED,ESTABLISHED -j RETURN")
+        rules += [f"{source} -p tcp -m tcp --dport {int(port)} -j RETURN" for port in ports]
+        rules += _name_servers(source)
+        rules += _reject(source)
+    return rules
+
+
+def forward_rules(subnets: Sequence[str], pool: str) -> list[str]:
+    """A project's instances reach each other and the world, but neither the metadata range nor other projects."""
+    foreign = [str(ipaddress.IPv4Network(pool))]
+    foreign += [net for net in subnets if not ipaddress.IPv4Network(net).overlaps(ipaddress.IPv4Network(pool))]
+    rules = []
+    for subnet in subnets:
+        source = f"-s {ipaddress.IPv4Network(subnet)}"
+        rules += [f"{source} -d {subnet} -j RETURN", *_name_servers(source)]
+        for target in (METADATA, *foreign):
+            rules += _reject(f"{source} -d {target}")
+    return rules
+
+
+def name_servers(text: str) -> list[str]:
+    """IPv4 name servers of a resolv.conf: on some clouds the metadata address is one."""
+    found = []
+    for line in text.splitlines():
+        words = line.split()
+        if len(words) >= 2 and words[0] == "nameserver":
+            try:
+                found.append(str(ipaddress.IPv4Address(words[1])))
+            except ValueError:
+                continue
+    return [address for address in found if not ipaddress.IPv4Address(address).is_loopback]
+
+
+def _name_servers(source: str) -> list[str]:
+    try:
+        servers = name_servers(Path("/etc/resolv.conf").read_text(errors="replace"))
+    except OSError:
+        servers = []
+    return [
+        f"{source} -d {server}/32 -p {protocol} -m {protocol} --dport 53 -j RETURN"
+        for server in servers
+        for protocol in ("udp", "tcp")
+    ]
+
+
+def _reject(match: str) -> list[str]:
+    """A reset is understood at once; silence would make apps wait."""
+    return [f"{match} -p tcp -j REJECT --reject-with tcp-reset", f"{match} -j REJECT"]
+
+
+def _save() -> str:
+    return _run(["iptables-save", "-t", "filter"])
+
+
+def _run(command: list[str], text: str = "") -> str:
+    environment = {"PATH": "/usr/sbin:/sbin:/usr/bin:/bin", "LC_ALL": "C"}
+    if os.geteuid() != 0 and not os.access(_LOCK, os.W_OK):
+        environment["XTABLES_LOCKFILE"] = "/dev/null"  # only iptables-legacy locks, and only root can open its file
+    with capabilities.network_admin():
+        done = subprocess.run(
+            command, input=text, capture_output=True, text=True, timeout=_TIMEOUT, env=environment, check=True
+        )
+    return done.stdout
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, subprocess.CalledProcessError):
+        lines = [line for line in str(error.stderr).splitlines() if not line.startswith("#")]
+        return lines[0] if lines else f"{error.cmd[0]} ended with status {error.returncode}"
+    if isinstance(error, FileNotFoundError):
+        return "iptables is not installed (apt-get install iptables)"
+    return str(error)
