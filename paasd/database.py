@@ -42,8 +42,7 @@ class Transaction:
             return cursor.rowcount
 
     async def fetch(self, sql: str, *values: Any) -> list[Row]:
-        async with self._connection.execute(sql, values) as cursor:
-            return list(await cursor.fetchall())
+        return list(await self._connection.execute_fetchall(sql, values))
 
     async def fetch_one(self, sql: str, *values: Any) -> Row | None:
         rows = await self.fetch(sql, *values)
@@ -94,8 +93,9 @@ class Database:
                 raise
 
     async def fetch(self, sql: str, *values: Any) -> list[Row]:
-        async with self._reader.execute(sql, values) as cursor:
-            return list(await cursor.fetchall())
+        # In one go: a statement that is read only in part holds all others of its connection at its own snapshot, and
+        # they would not see what was committed since.
+        return list(await self._reader.execute_fetchall(sql, values))
 
     async def fetch_one(self, sql: str, *values: Any) -> Row | None:
         rows = await self.fetch(sql, *values)
