@@ -101,6 +101,7 @@ class Daemon:
         go_live = GoLive(
             database,
             config,
+            apps,
             projects,
             releases,
             deployments,
@@ -136,7 +137,7 @@ class Daemon:
             go_live.protect,
         )
         receive = Receive(config, apps, lifecycle, repositories, sessions, deployer)
-        doors = Doors(self._keys, self._users, sessions, receive, run_command)
+        doors = Doors(database, self._keys, self._users, sessions, receive, run_command)
         self._ssh = (
             OpenSsh(config.ssh, config.keys_dir, config.run_dir, doors)
             if config.ssh.transport == "openssh"

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import replace
 from typing import Any
 
 from paasd import failpoints
+from paasd.apps import Apps
 from paasd.config import Config
 from paasd.database import Database, Transaction
 from paasd.deployments import Deployment, Deployments, finish
@@ -24,7 +26,7 @@ from paasd.release import Releases
 from paasd.route.domains import Domains
 from paasd.route.edge import Edge
 from paasd.run.firewall import Firewall
-from paasd.run.health import check_of
+from paasd.run.health import check_of, merged
 from paasd.run.instances import InstanceRow, Instances, mark, network_name
 from paasd.run.retire import Retirement
 from paasd.run.rollout import Rollout
@@ -40,6 +42,7 @@ class GoLive:
         self,
         database: Database,
         config: Config,
+        apps: Apps,
         projects: Projects,
         releases: Releases,
         deployments: Deployments,
@@ -53,6 +56,7 @@ class GoLive:
     ) -> None:
         self._database = database
         self._config = config
+        self._apps = apps
         self._projects = projects
         self._releases = releases
         self._deployments = deployments
@@ -93,7 +97,8 @@ class GoLive:
             rows = await self._drop_kept(rows, keep)
             progress.step(f"Deploying {app.name} {release.version}{_listed(rows)}")
             host = (await self._domains.of(app))[0]
-            async with self._rollout.started(app, project, release, rows, url, host, progress):
+            checked = replace(release, checks=merged(release.checks, await self._apps.checks(app)))
+            async with self._rollout.started(app, project, checked, rows, url, host, progress):
                 await failpoints.hit("before-switch")
                 pass_switch()
                 await _uninterrupted(self._switch(app, release, deployment, rows, keep, live, on_live))

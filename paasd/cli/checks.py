@@ -23,7 +23,6 @@ from paasd.errors import InvalidInput
 @click.argument("process_type", default="web")
 @click.option("--path", help="HTTP path that must answer 200 to 399.")
 @click.option("--content", help="Text its answer must hold.")
-@click.option("--port", help="Port to ask instead of $PORT.")
 @click.option("--attempts", help="Wrong answers before the check fails.")
 @click.option("--wait", help="Seconds between two attempts.")
 @click.option("--timeout", help="Seconds for one answer.")
@@ -31,12 +30,12 @@ from paasd.errors import InvalidInput
 @click.option("--uptime", help="Seconds the instance must stay up.")
 @click.pass_obj
 def set_checks(cli: Cli, /, app: str, process_type: str, **options: str | None) -> None:
-    """Set how new instances are checked, for coming releases; an empty value unsets."""
+    """Set how new instances are checked from the next deployment on; an empty value unsets."""
     settings = {name: _value(name, text) for name, text in options.items() if text is not None}
     if not settings:
         raise InvalidInput("nothing to set", hint="For example: checks:set blog web --path /health")
     cli.client.request("PATCH", app_path(app, "checks"), {"process_type": process_type, "settings": settings})
-    cli.console.print(f"-----> Set checks of {app} {process_type}; the next release uses them")
+    cli.console.print(f"-----> Set checks of {app} {process_type}; the next deployment uses them")
 
 
 @root.command("checks:report", examples=("checks:report blog",))

@@ -57,7 +57,7 @@ async def _converse(client: Client, console: Console, url: str) -> int:
         except aiohttp.ClientConnectorError:
             raise DaemonUnavailable(f"paasd is not running (nothing answers at {client.path})") from None
         async with socket:
-            with _InputReader(console, socket, asyncio.get_running_loop()):
+            async with _InputReader(console, socket, asyncio.get_running_loop()):
                 return await _print_output(console, socket)
 
 
@@ -93,12 +93,12 @@ class _InputReader:
         self._wake_read, self._wake_write = os.pipe()
         self._thread = threading.Thread(target=self._read, name="run input", daemon=True)
 
-    def __enter__(self) -> None:
+    async def __aenter__(self) -> None:
         self._thread.start()
 
-    def __exit__(self, *exc: object) -> None:
+    async def __aexit__(self, *exc: object) -> None:
         os.close(self._wake_write)
-        self._thread.join(5)
+        await asyncio.to_thread(self._thread.join)
         os.close(self._wake_read)
 
     def _read(self) -> None:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from paasd import events
+from paasd.database import Database
+from paasd.errors import PaasdError
 from paasd.identity.sessions import Sessions
 from paasd.identity.ssh_keys import SshKeys
 from paasd.identity.users import Users
-from paasd.models import Actor, Secret
+from paasd.models import Actor, Secret, shown
 from paasd.push.receive import Receive
 from paasd.push.session import GitService, Session
+
+_SHOWN = 200
 
 RunCommand = Callable[[Session, Sequence[str], Secret], int]
 """The command-line interface, given by who composes the daemon: session, words, API token → exit status."""
@@ -19,8 +24,15 @@ class Doors:
     """Implements `push.session.FrontDoors`."""
 
     def __init__(
-        self, keys: SshKeys, users: Users, sessions: Sessions, receive: Receive, run_command: RunCommand
+        self,
+        database: Database,
+        keys: SshKeys,
+        users: Users,
+        sessions: Sessions,
+        receive: Receive,
+        run_command: RunCommand,
     ) -> None:
+        self._database = database
         self._keys = keys
         self._users = users
         self._sessions = sessions
@@ -36,6 +48,18 @@ class Doors:
 
     async def git(self, session: Session, service: str, app: str) -> GitService:
         return await self._receive.git_service(session, service, app)
+
+    async def refused(self, session: Session, error: PaasdError) -> None:
+        async with self._database.transaction() as tx:
+            await events.record(
+                tx,
+                "ssh.refused",
+                organization_id=session.actor.organization_id,
+                actor=session.actor.name,
+                key=session.key_id,
+                command=shown(session.command, _SHOWN),
+                reason=error.detail,
+            )
 
     def run_command(self, session: Session, argv: Sequence[str]) -> int:
         token = self._sessions.open(session.actor, session.gone)

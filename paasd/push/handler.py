@@ -51,6 +51,7 @@ class SessionHandler:
         except PaasdError as error:
             log.warning("ssh: %s: refused: %s", session.actor.name, error.detail)
             complain(session.stderr, error)
+            await self._doors.refused(session, error)
         except Exception:
             log.exception("ssh: a session of %s failed", session.actor.name)
             complain(

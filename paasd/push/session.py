@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from paasd.errors import PaasdError
 from paasd.models import Actor
 
 
@@ -78,6 +79,9 @@ class FrontDoors(Protocol):
 
     async def git(self, session: Session, service: str, app: str) -> GitService:
         """Authorize `git-receive-pack` or `git-upload-pack` on an app. Raises PaasdError."""
+
+    async def refused(self, session: Session, error: PaasdError) -> None:
+        """Keep a record of what a key asked for in vain."""
 
     def run_command(self, session: Session, argv: Sequence[str]) -> int:
         """Run one of paasd's commands as the session's actor; blocking, called in a thread; returns the exit status."""

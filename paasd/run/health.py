@@ -1,4 +1,4 @@
-"""Decides when an instance may get traffic: a real GET, repeated every few hundredths of a second until it answers.
+"""Decides when an instance may get traffic: a real GET, repeated every hundredth of a second until it answers.
 
 A bare connect-and-close is never used: some servers treat it as an error and exit.
 """
@@ -18,7 +18,7 @@ from paasd.errors import HealthCheckFailed, InvalidInput
 from paasd.models import Instance, InstanceState, Release, shown
 from paasd.run.instances import InstanceRow
 
-_POLL = 0.02
+_POLL = 0.01
 _LOOK = 0.25
 """Seconds between two looks at the container itself while its port is silent."""
 _WORKER_UPTIME = 3.0
@@ -101,7 +101,7 @@ class Health:
         async with aiohttp.ClientSession(timeout=timeout, headers=headers, auto_decompress=False) as session:
             while time.monotonic() < deadline:
                 status, text = await _get(session, url, deadline)
-                if status and (check.path is None or _acceptable(check, status, text)):
+                if status and _acceptable(check, status, text):
                     return
                 if status:
                     wrong, seen = wrong + 1, _described(check, status)
@@ -158,7 +158,6 @@ _EXIT_HINT = "The end of its log is above; try the command yourself with: run AP
 CHECK_SETTINGS = {
     "path": "HTTP path that must answer 200 to 399; without one any HTTP answer will do",
     "content": "text its answer must hold",
-    "port": "port to ask instead of $PORT",
     "attempts": "wrong answers before the check fails (3)",
     "wait": "seconds between two attempts (5)",
     "timeout": "seconds for one answer (5)",
@@ -218,13 +217,15 @@ async def _get(session: aiohttp.ClientSession, url: str, deadline: float) -> tup
 
 
 def _acceptable(check: Check, status: int, text: str) -> bool:
+    if check.path is None and check.content is None:
+        return True
     return 200 <= status < 400 and (check.content is None or check.content in text)
 
 
 def _described(check: Check, status: int) -> str:
     if 200 <= status < 400:
-        return f"GET {check.path} answered {status}, but without the text {check.content!r}"
-    return f"GET {check.path} answered {status}, expected 200 to 399"
+        return f"GET {check.path or '/'} answered {status}, but without the text {check.content!r}"
+    return f"GET {check.path or '/'} answered {status}, expected 200 to 399"
 
 
 def _name(row: InstanceRow) -> str:

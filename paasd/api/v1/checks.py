@@ -26,8 +26,12 @@ class ChecksResource:
     def operations(self) -> Sequence[Operation]:
         path = "/apps/{app}/checks"
         return [
-            Operation("GET", path, Action.APP_READ, self.report, "Checks of the live release and of the next one"),
-            Operation("PATCH", path, Action.APP_CONFIGURE, self.change, "Set checks for coming releases", CheckChange),
+            Operation(
+                "GET", path, Action.APP_READ, self.report, "Checks of the live release (app.json) and what was set"
+            ),
+            Operation(
+                "PATCH", path, Action.APP_CONFIGURE, self.change, "Set checks for coming deployments", CheckChange
+            ),
         ]
 
     async def report(self, call: Call) -> dict[str, Any]:

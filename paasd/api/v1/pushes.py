@@ -13,7 +13,6 @@ from paasd.identity.policy import Action
 from paasd.models import Actor, App, RefUpdate, Release
 from paasd.progress import Progress
 
-
 ObjectId = Annotated[str, pydantic.Field(pattern=r"^(?:[0-9a-f]{40}|[0-9a-f]{64})\z")]
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from paasd.config import SshConfig
-from paasd.errors import NotFound
+from paasd.errors import NotFound, PaasdError
 from paasd.models import Actor
 from paasd.push.openssh import OpenSsh
 from paasd.push.session import GitService, Session
@@ -37,6 +37,7 @@ class Doors:
         self.asked: list[str] = []
         self.sessions: list[Session] = []
         self.hold = asyncio.Event()
+        self.refusals: list[tuple[str, str]] = []
 
     def add(self, public: Path, actor: Actor, key_id: str) -> None:
         kind, blob, *_ = public.read_text().split()
@@ -54,6 +55,9 @@ class Doors:
         if not (self.repositories / app).is_dir():
             raise NotFound(f"no app {app}", hint="Create it with: apps:create")
         return GitService(self.repositories / app, {})
+
+    async def refused(self, session: Session, error: PaasdError) -> None:
+        self.refusals.append((session.command, error.detail))
 
     def run_command(self, session: Session, argv: Sequence[str]) -> int:
         self.sessions.append(session)
