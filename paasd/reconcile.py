@@ -13,10 +13,10 @@ from paasd.build.builds import Builds
 from paasd.config import Config
 from paasd.deploy import Deployer
 from paasd.deployments import Deployments
-from paasd.drivers.base import Driver
+from paasd.drivers.base import Driver, Seen
 from paasd.errors import EngineUnavailable, PaasdError
 from paasd.lifecycle import Lifecycle
-from paasd.models import App, Instance, InstanceState, Route
+from paasd.models import App, InstanceState, Route
 from paasd.projects import Projects
 from paasd.release import Releases
 from paasd.route.domains import Domains
@@ -108,7 +108,7 @@ class Reconciler:
         """Where database, engine, edge and files disagree right now; empty when all is well. Changes nothing."""
         found: list[str] = []
         rows = {row.name: row for row in await self._instances.all()}
-        actual = {instance.name: instance for instance in await self._driver.list()}
+        actual = await self._driver.survey()
         found += [f"instance {name} is wanted but missing" for name in rows if name not in actual]
         found += [f"container {name} runs but is not wanted" for name in actual if name not in rows]
         found += [
@@ -203,13 +203,13 @@ class Reconciler:
             _log.error("the site of %s is quarantined: %s", name, reason)
 
     async def _containers(self) -> None:
-        actual = {instance.name: instance for instance in await self._driver.list()}
-        for app in await self._apps.all():
-            for row in await self._instances.of(app):
-                if row.state == "retiring":
-                    self._retirement.begin(row)
-                elif row.state == "live" and not _serves(actual.get(row.name), row):
-                    await self._revive(app, row)
+        actual = await self._driver.survey()
+        apps = {app.id: app for app in await self._apps.all()}
+        for row in await self._instances.all():
+            if row.state == "retiring":
+                self._retirement.begin(row)
+            elif row.state == "live" and not _serves(actual.get(row.name), row) and row.app_id in apps:
+                await self._revive(apps[row.app_id], row)
 
     async def _revive(self, app: App, row: InstanceRow) -> None:
         """Start a live instance that somebody removed, stopped or cut off behind our back."""
@@ -229,9 +229,9 @@ class Reconciler:
         """Containers with our label that no row wants: leftovers of a killed daemon. A row is written before its
         container starts and deleted after it is gone, so rows are read before and after."""
         before = await self._instances.all()
-        running = await self._driver.list()
+        running = await self._driver.survey()
         wanted = {row.name for row in [*before, *await self._instances.all()]}
-        strangers = [instance.name for instance in running if instance.name not in wanted]
+        strangers = [name for name in running if name not in wanted]
         if strangers:
             _log.warning("removing containers that nothing wants: %s", ", ".join(strangers))
             await asyncio.gather(*(self._driver.stop(name, _STRANGER_TIMEOUT) for name in strangers))
@@ -251,7 +251,7 @@ class Reconciler:
             await self._repositories.remove(app_id)
 
 
-def _serves(instance: Instance | None, row: InstanceRow) -> bool:
+def _serves(instance: Seen | None, row: InstanceRow) -> bool:
     """False also for one that was created and never started, or taken off its network. A crashing one is the engine's
     to start again."""
     if instance is None or instance.state in (InstanceState.EXITED, InstanceState.STARTING):

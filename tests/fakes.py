@@ -10,11 +10,11 @@ import asyncio
 import itertools
 import re
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network
 
-from paasd.drivers.base import DriverEvent
+from paasd.drivers.base import DriverEvent, Seen
 from paasd.errors import EngineConflict, EngineNotFound, EngineUnavailable
 from paasd.models import Instance, InstanceSpec, InstanceState, LogLine
 
@@ -89,6 +89,9 @@ class FakeDriver:
         self._check_available()
         instances = [container.instance for container in self.containers.values()]
         return [instance for instance in instances if app_id in (None, instance.app_id)]
+
+    async def survey(self) -> Mapping[str, Seen]:
+        return {instance.name: Seen(instance.state, instance.address) for instance in await self.list()}
 
     async def inspect(self, name: str) -> Instance | None:
         self._check_available()

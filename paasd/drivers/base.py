@@ -3,11 +3,11 @@ on the in-memory fake and on every real driver."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from paasd.models import Instance, InstanceSpec, LogLine
+from paasd.models import Instance, InstanceSpec, InstanceState, LogLine
 
 
 class OneOff(Protocol):
@@ -39,6 +39,14 @@ class DriverEvent:
     app_id: str
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What a survey tells of an instance."""
+
+    state: InstanceState
+    address: str | None
+
+
 class Driver(Protocol):
     """All methods raise EngineUnavailable when the platform does not answer in time, EngineError when it refuses.
 
@@ -65,6 +73,9 @@ class Driver(Protocol):
 
     async def list(self, app_id: str | None = None) -> Sequence[Instance]:
         """Every instance of this paasd (or of one app), stopped and crashing ones included, one-offs excluded."""
+
+    async def survey(self) -> Mapping[str, Seen]:
+        """The same instances by name with less told of each, in one call: cheap enough to ask often."""
 
     async def inspect(self, name: str) -> Instance | None:
         """One instance as it is now; None when it does not exist."""

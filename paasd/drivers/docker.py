@@ -9,13 +9,22 @@ from __future__ import annotations
 import asyncio
 import builtins
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from ipaddress import IPv4Network
 from typing import Any
 
 from paasd.docker_engine import DockerEngine
-from paasd.drivers.base import DriverEvent
-from paasd.drivers.docker_containers import APP, INSTANCE, ONE_OFF, ROLE, container_options, instance_of
+from paasd.drivers.base import DriverEvent, Seen
+from paasd.drivers.docker_containers import (
+    APP,
+    INSTANCE,
+    ONE_OFF,
+    ROLE,
+    address_of,
+    container_options,
+    instance_of,
+    state_of,
+)
 from paasd.drivers.docker_logs import follow_logs
 from paasd.drivers.docker_one_off import DockerOneOff
 from paasd.drivers.docker_ports import host_ports, ports_in
@@ -88,10 +97,15 @@ class DockerDriver:
         await self._remove(name)
 
     async def list(self, app_id: str | None = None) -> Sequence[Instance]:
-        labels = [f"{INSTANCE}={self._label}", f"{ROLE}=instance", *([f"{APP}={app_id}"] if app_id else [])]
-        found = await self._engine.request("GET", "/containers/json", params={"all": 1, "filters": {"label": labels}})
-        instances = await asyncio.gather(*(self.inspect(container["Id"]) for container in found))
+        instances = await asyncio.gather(*(self.inspect(container["Id"]) for container in await self._found(app_id)))
         return [instance for instance in instances if instance is not None]
+
+    async def survey(self) -> Mapping[str, Seen]:
+        return {
+            container["Names"][0].removeprefix("/"): Seen(state_of(container["State"]), address_of(container))
+            for container in await self._found()
+            if container["Names"]
+        }
 
     async def inspect(self, name: str) -> Instance | None:
         async with self._inspections:
@@ -150,6 +164,13 @@ class DockerDriver:
         except EngineError:
             return []
         return ports_in(output.decode(errors="replace"))
+
+    async def _found(self, app_id: str | None = None) -> builtins.list[dict[str, Any]]:
+        """Our instances as the engine lists them, with less than an inspection tells."""
+        labels = [f"{INSTANCE}={self._label}", f"{ROLE}=instance", *([f"{APP}={app_id}"] if app_id else [])]
+        params = {"all": 1, "filters": {"label": labels}}
+        found: builtins.list[dict[str, Any]] = await self._engine.request("GET", "/containers/json", params=params)
+        return found
 
     async def _subnet(self, name: str) -> str | None:
         try:

@@ -47,8 +47,8 @@ def instance_of(found: dict[str, Any]) -> Instance:
         release=int(labels.get("paasd.release", "0")),
         process_type=labels.get("paasd.type", ""),
         index=int(labels.get("paasd.index", "0")),
-        state=_state(state),
-        address=_address(found),
+        state=state_of(state["Status"]),
+        address=address_of(found),
         image=found["Config"]["Image"],
         restarts=found["RestartCount"],
         exit_code=None if state["Status"] in ("created", "running", "paused") else state["ExitCode"],
@@ -105,8 +105,8 @@ def _host_config(spec: InstanceSpec, one_off: bool) -> dict[str, Any]:
     }
 
 
-def _state(state: dict[str, Any]) -> InstanceState:
-    match state["Status"]:
+def state_of(status: str) -> InstanceState:
+    match status:
         case "created":
             return InstanceState.STARTING
         case "running" | "paused":
@@ -117,7 +117,7 @@ def _state(state: dict[str, Any]) -> InstanceState:
             return InstanceState.EXITED
 
 
-def _address(found: dict[str, Any]) -> str | None:
+def address_of(found: dict[str, Any]) -> str | None:
     for endpoint in found["NetworkSettings"]["Networks"].values():
         fixed = (endpoint.get("IPAMConfig") or {}).get("IPv4Address")
         return endpoint.get("IPAddress") or fixed or None

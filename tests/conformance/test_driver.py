@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from paasd.docker_engine import DockerEngine
-from paasd.drivers.base import Driver, DriverEvent
+from paasd.drivers.base import Driver, DriverEvent, Seen
 from paasd.drivers.docker import DockerDriver
 from paasd.errors import EngineConflict, EngineError, EngineNotFound
 from paasd.models import Instance, InstanceSpec, InstanceState, LogLine, Secret
@@ -146,6 +146,7 @@ async def test_a_started_instance_is_listed_as_it_was_asked_for(rig: Rig) -> Non
     instance = await rig.driver.inspect(spec.name)
     assert instance is not None
     assert list(await rig.driver.list()) == [instance]
+    assert await rig.driver.survey() == {instance.name: Seen(instance.state, instance.address)}
     assert (instance.name, instance.app_id, instance.release) == (spec.name, "app-1", 3)
     assert (instance.process_type, instance.index, instance.image) == ("web", 1, TEST_IMAGE)
     assert (instance.state, instance.address) == (InstanceState.RUNNING, address)
