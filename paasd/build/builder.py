@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -109,14 +110,18 @@ class Builder:
     async def _build(self, app: App, build: BuildRow, checkout: Checkout, progress: Progress) -> Build:
         await self._require_space()
         manifest = await asyncio.to_thread(lambda: checkout.manifest)
-        progress.step(f"Building {app.name} from {build.revision[:8]} ({build.branch})")
+        progress.step(f"Detecting how to build {app.name} ({build.branch}, {build.revision[:8]})")
         plan = await asyncio.to_thread(self._buildpacks.plan, checkout, self._config.run.port)
         for reason in plan.reasons:
             progress.detail(reason)
+        progress.step(f"Building {app.name} with the buildpack {plan.buildpack}")
+        started = time.monotonic()
         types = manifest.process_types or plan.process_types
         image = f"{self._config.label}/{app.name}-{app.id[:8]}:b{build.number}"
         await self._run(app, plan, checkout, image, progress)
-        progress.detail(f"Process types: {', '.join(p.name for p in types)}")
+        progress.detail(
+            f"Built in {time.monotonic() - started:.1f} s; process types: {', '.join(p.name for p in types)}"
+        )
         return Build(
             id=build.id,
             app_id=app.id,

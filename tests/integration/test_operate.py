@@ -183,7 +183,7 @@ def test_builds_and_deployments_are_listed_with_their_logs(box: Box, app: str) -
     builds = box.json("builds", app)
     assert builds[0]["status"] == "succeeded"
     assert "is live" in ok(box, "builds:log", app)
-    assert "Building operate" in ok(box, "builds:log", app, str(builds[-1]["number"]))
+    assert "Building operate with the buildpack python" in ok(box, "builds:log", app, str(builds[-1]["number"]))
     assert box.json("deployments", app)[0]["status"] == "succeeded"
     nothing = box.ssh("builds:cancel", app)
     assert nothing.status == 1 and "under way" in nothing.err

@@ -11,12 +11,12 @@ pytestmark = pytest.mark.engine
 
 def test_pushed_python_example_goes_live_and_the_next_push_replaces_it(box: Box) -> None:
     repository = box.repository(example="python")
-    first = box.push(repository, "hello")
+    first = box.push(repository, "first-push")
     assert first.status == 0, first
-    assert "=====> hello v1 is live:" in first.all
-    assert "Hello from paasd" in box.get("hello").text
+    assert "=====> first-push v1 is live:" in first.all
+    assert "Hello from paasd" in box.get("first-push").text
     app = (repository.path / "app.py").read_text()
     repository.commit({"app.py": app.replace("Hello", "Bonjour")})
-    assert box.push(repository, "hello").status == 0
-    assert "Bonjour from paasd" in box.get("hello").text
-    assert [r["version"] for r in box.json("releases", "hello")] == ["v2", "v1"]
+    assert box.push(repository, "first-push").status == 0
+    assert "Bonjour from paasd" in box.get("first-push").text
+    assert [r["version"] for r in box.json("releases", "first-push")] == ["v2", "v1"]

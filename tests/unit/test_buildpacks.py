@@ -141,7 +141,7 @@ RUN --mount=type=cache,id=paasd-pip-app1,target=/root/.cache/pip \\
     --mount=type=bind,source=pip.conf,target=/etc/pip.conf \\
     /opt/venv/bin/pip install -r requirements.txt
 
-FROM paasd/python:bookworm
+FROM paasd/python:bookworm AS run
 ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin PYTHONUNBUFFERED=1
 COPY --from=build /opt/venv /opt/venv
 WORKDIR /app
@@ -182,7 +182,7 @@ def test_static_refuses_a_root_outside_or_empty(packs: Buildpacks, root: str) ->
 def test_the_static_files(packs: Buildpacks) -> None:
     files = packs.render(packs.plan(Repository({"public/index.html": ""}), 8123), BASES, "app1")
     assert files["Dockerfile"] == (
-        "FROM paasd/static:sid\nCOPY nginx.conf /etc/nginx/paasd.conf\nCOPY app/public/ /srv/www/\n"
+        "FROM paasd/static:sid AS run\nCOPY nginx.conf /etc/nginx/paasd.conf\nCOPY app/public/ /srv/www/\n"
         "USER 10001:10001\nEXPOSE 8123\n"
     )
     assert "        listen 8123;\n" in files["nginx.conf"]
