@@ -6,6 +6,7 @@ Transactions are short: nothing is awaited inside one but its own statements.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import time
 import uuid
@@ -81,8 +82,8 @@ class Database:
     async def transaction(self) -> AsyncIterator[Transaction]:
         """One atomic change. An exception inside rolls everything back."""
         async with self._lock:
-            await self._writer.execute("BEGIN IMMEDIATE")
             try:
+                await self._writer.execute("BEGIN IMMEDIATE")
                 yield Transaction(self._writer)
                 await self._writer.execute("COMMIT")
             except BaseException as error:
@@ -102,7 +103,9 @@ class Database:
         return rows[0] if rows else None
 
     async def _rollback(self) -> None:
-        if self._writer.in_transaction:
+        # A cancelled statement still runs: the connection's thread takes one after the other, so only there, behind it,
+        # is it known whether a transaction is open.
+        with contextlib.suppress(sqlite3.OperationalError):
             await self._writer.execute("ROLLBACK")
 
     async def _connect(self) -> aiosqlite.Connection:

@@ -185,6 +185,7 @@ class Reconciler:
     async def _edge_up(self) -> None:
         if await self._edge.ensure_running():
             _log.warning("Nginx was not running and was started again")
+            self._wake.set()  # what it read from its files may be old
 
     async def _firewall(self) -> None:
         await self._protect()

@@ -44,7 +44,9 @@ class Landings:
         try:
             with contextlib.suppress(TimeoutError, PaasdError):
                 async with asyncio.timeout(_PATIENCE):
-                    while (await self._repositories.branches(app)).get(branch) != revision:
+                    while True:
+                        if (await self._repositories.branches(app)).get(branch) == revision:
+                            return
                         await asyncio.sleep(_LOOK)
         finally:
             self._end(app, landed)

@@ -1,0 +1,185 @@
+"""Somebody meddles behind paasd's back: all is repaired without a human."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.apps import app
+from tests.box import Box, docker, eventually
+from tests.prober import Prober
+
+pytestmark = [pytest.mark.engine, pytest.mark.slow]
+
+REPAIRED = 45
+"""Seconds: the timer of the reconciler is 15, and nothing needs two rounds."""
+
+
+@pytest.fixture(scope="module")
+def meddled() -> Iterator[Box]:
+    box = Box("[run]\ndrain = 1.0\nstop_timeout = 2\n").start()
+    try:
+        for name in ("one", "two"):
+            assert box.push(box.repository(app(body=name)), name).status == 0
+        yield box
+    finally:
+        box.close()
+
+
+def container(box: Box, name: str) -> str:
+    return str(next(i["name"] for i in box.json("ps:report", name)["instances"]))
+
+
+def page(box: Box, name: str) -> str:
+    """What a visitor sees; nothing while Nginx is down."""
+    try:
+        return box.get(name).text
+    except (OSError, http.client.HTTPException):
+        return ""
+
+
+def assert_repaired(box: Box) -> None:
+    eventually(lambda: all(page(box, name) == name for name in ("one", "two")), REPAIRED)
+    eventually(lambda: box.api("GET", "/state").get("differences") == [], REPAIRED)
+    eventually(lambda: len(box.containers()) == 2, REPAIRED)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("DELETE", "?force=1"),
+        ("POST", "/stop?t=0"),
+        ("POST", "/kill"),
+        ("POST", "/restart?t=0"),
+        ("POST", "/kill?signal=TERM"),
+    ],
+    ids=["removed", "stopped", "killed", "restarted", "terminated"],
+)
+def test_container(meddled: Box, method: str, path: str) -> None:
+    with Prober(meddled, "two") as other:
+        docker(method, f"/containers/{container(meddled, 'one')}{path}")
+        assert_repaired(meddled)
+    other.assert_unbroken()
+
+
+def test_container_taken_off_its_network(meddled: Box) -> None:
+    name = container(meddled, "one")
+    networks = docker("GET", f"/containers/{name}/json")["NetworkSettings"]["Networks"]
+    for network in networks:
+        docker("POST", f"/networks/{network}/disconnect", {"Container": name, "Force": True})
+    eventually(lambda: meddled.get("one").status != 200)
+    assert_repaired(meddled)
+
+
+def test_whole_network_removed(meddled: Box) -> None:
+    name = container(meddled, "one")
+    network = next(iter(docker("GET", f"/containers/{name}/json")["NetworkSettings"]["Networks"]))
+    docker("DELETE", f"/containers/{name}?force=1")
+    docker("DELETE", f"/networks/{network}")
+    assert_repaired(meddled)
+
+
+def test_stranger_with_our_label_is_removed_and_others_are_left(meddled: Box) -> None:
+    labels = {"paasd.instance": meddled.label, "paasd.role": "instance"}
+    options = {"Image": "paasd/python:bookworm", "Cmd": ["sleep", "300"], "Entrypoint": []}
+    ours = docker("POST", f"/containers/create?name={meddled.label}-stray", {**options, "Labels": labels})["Id"]
+    foreign = docker("POST", f"/containers/create?name={meddled.label}-foreign", options)["Id"]
+    try:
+        docker("POST", f"/containers/{ours}/start")
+        docker("POST", f"/containers/{foreign}/start")
+        assert_repaired(meddled)
+        assert docker("GET", f"/containers/{foreign}/json")["State"]["Running"]
+    finally:
+        docker("DELETE", f"/containers/{foreign}?force=1")
+
+
+def nginx(box: Box) -> psutil.Process:
+    return psutil.Process(int((box.data / "edge" / "nginx.pid").read_text()))
+
+
+def test_nginx_master_killed(meddled: Box) -> None:
+    """Its workers go on; a new master takes over."""
+    before = nginx(meddled)
+    before.kill()
+    eventually(lambda: nginx(meddled).pid != before.pid and nginx(meddled).is_running(), REPAIRED)
+    assert_repaired(meddled)
+
+
+def test_all_of_nginx_killed(meddled: Box) -> None:
+    master = nginx(meddled)
+    family = [master, *master.children()]
+    for process in family:
+        process.kill()
+    started = time.monotonic()
+    assert_repaired(meddled)
+    assert time.monotonic() - started < 10
+    counted = {p.pid for p in psutil.process_iter() if _belongs(p, meddled.data)}
+    assert nginx(meddled).pid in counted and not counted & {p.pid for p in family}
+
+
+def _belongs(process: psutil.Process, data: Path) -> bool:
+    try:
+        return process.name() == "nginx" and any(str(data) in word for word in process.cmdline())
+    except psutil.Error:
+        return False
+
+
+def test_nginx_stopped_kindly(meddled: Box) -> None:
+    nginx(meddled).send_signal(signal.SIGQUIT)
+    eventually(lambda: page(meddled, "one") == "", 10)
+    assert_repaired(meddled)
+
+
+def test_sites_edited_removed_and_added_by_hand(meddled: Box) -> None:
+    assert meddled.ssh("apps:create", "three").status == 0
+    sites = meddled.data / "edge" / "sites"
+    good = {path.name: path.read_text() for path in sites.glob("*.conf")}
+    (sites / "one.conf").write_text("this is not { nginx")
+    (sites / "two.conf").write_text(good["two.conf"].replace("two.localhost", "stolen.localhost"))
+    (sites / "three.conf").unlink()
+    (sites / "stray.conf").write_text("server { listen 1.2.3.4:99999; }")
+    eventually(lambda: {path.name: path.read_text() for path in sites.glob("*.conf")} == good, REPAIRED)
+    assert_repaired(meddled)
+    assert meddled.get("two", host="stolen.localhost").status in (404, 421)
+    assert meddled.ssh("apps:destroy", "three", "--force").status == 0
+
+
+def test_route_table_lost_with_nginx(meddled: Box) -> None:
+    """Both the memory and its mirror are gone: the database knows."""
+    (meddled.data / "edge" / "routes.txt").write_text("")
+    meddled.kill_nginx()
+    for process in nginx_workers(meddled):
+        process.kill()
+    started = time.monotonic()
+    assert_repaired(meddled)
+    assert time.monotonic() - started < 10
+
+
+def nginx_workers(box: Box) -> list[psutil.Process]:
+    log = str(box.data / "edge" / "logs" / "error.log")
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.name() == "nginx" and any(file.path == log for file in process.open_files()):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def test_repository_lock_left_behind_does_not_outlive_a_restart(meddled: Box) -> None:
+    for path in (meddled.data / "repositories").glob("*.git"):
+        (path / "refs" / "heads" / "main.lock").touch()
+        os.makedirs(path / "objects" / "tmp_objdir-incoming-x1y2z3")
+    assert meddled.stop() == 0
+    meddled.start()
+    assert_repaired(meddled)
+    repository = meddled.repository(app(body="one"))
+    assert meddled.push(repository, "one", "+main").status == 0
