@@ -54,35 +54,39 @@ parse() {
   while [ $# -gt 0 ]; do
     case $1 in
       --demo) demo=yes ;;
-      --domain) settings+=("http.domain=$(value "$@")") && shift ;;
-      --admin-key) admin_key=$(value "$@") && shift ;;
-      --http-port) settings+=("http.port=$(port "$@")") && shift ;;
-      --https-port) settings+=("http.https_port=$(port "$@")") && shift ;;
-      --ssh-port) settings+=("ssh.port=$(port "$@")") && shift ;;
       --uninstall) action=uninstall ;;
       --purge) action=purge ;;
       --help | -h) usage && exit 0 ;;
+      --domain | --admin-key | --http-port | --https-port | --ssh-port)
+        [ $# -ge 2 ] && [ -n "$2" ] || usage_error "$1 needs a value"
+        take "$1" "$2"
+        shift
+        ;;
       *) usage_error "unknown option: $1" ;;
     esac
     shift
   done
-  if [ -n "$admin_key" ]; then
-    ssh-keygen -l -f "$admin_key" > /dev/null 2>&1 || [ ! -x "$(command -v ssh-keygen)" ] \
-      || die "$admin_key is not a public SSH key" "Make one with: ssh-keygen -t ed25519"
-    [ -r "$admin_key" ] || die "cannot read $admin_key" "Give the path of a public key, such as ~/.ssh/id_ed25519.pub"
-  fi
 }
 
-value() {
-  [ $# -ge 2 ] && [ -n "$2" ] || usage_error "$1 needs a value"
-  printf '%s' "$2"
+take() {
+  case $1 in
+    --domain) settings+=("http.domain=$2") ;;
+    --admin-key)
+      [ -r "$2" ] || die "cannot read $2" "Give the path of a public key, such as ~/.ssh/id_ed25519.pub"
+      grep -qE '^(ssh|ecdsa|sk)-' "$2" || die "$2 is not a public SSH key" "Make one with: ssh-keygen -t ed25519"
+      admin_key=$2
+      ;;
+    *) require_port "$1" "$2" ;;
+  esac
+  case $1 in
+    --http-port) settings+=("http.port=$2") ;;
+    --https-port) settings+=("http.https_port=$2") ;;
+    --ssh-port) settings+=("ssh.port=$2") ;;
+  esac
 }
 
-port() {
-  local number
-  number=$(value "$@")
-  [[ $number =~ ^[1-9][0-9]{0,4}$ ]] && [ "$number" -le 65535 ] || usage_error "$1: $number is not a port"
-  printf '%s' "$number"
+require_port() {
+  [[ $2 =~ ^[1-9][0-9]{0,4}$ ]] && [ "$2" -le 65535 ] || usage_error "$1: $2 is not a port"
 }
 
 usage_error() {
@@ -417,6 +421,7 @@ uninstall() {
 }
 
 purge() {
+  [ -e "$PREFIX" ] || [ -e "$DATA_DIR" ] || [ -e "$CONFIG_DIR" ] || { say "=====> There is no paasd here" && return; }
   [ -x "$PAASD" ] || step "Program in $PREFIX, to remove what it made" install_program
   step "Stopping" stop_all
   step "Removing apps and data" remove_data

@@ -12,7 +12,7 @@ from paasd.config import Config
 from paasd.docker_engine import DockerEngine, negotiated
 from paasd.doctor.finding import Finding, fail, ok, warn
 from paasd.doctor.host import space
-from paasd.errors import EngineUnavailable, PaasdError
+from paasd.errors import EngineNotFound, EngineUnavailable, PaasdError
 
 _START = "Start it: systemctl start docker (without systemd: dockerd), and see who may use its socket."
 _FLOORS = (
@@ -22,6 +22,7 @@ _FLOORS = (
     ("Docker", (29, 5, 1), "CVE-2026-41567"),
 )
 """Component, first version without the weakness, what it is."""
+_INTERFACES = Path("/sys/class/net")
 _SLOW_STORAGE = ("vfs", "devicemapper", "aufs")
 
 
@@ -33,6 +34,7 @@ async def check(config: Config, buildpacks: Path) -> list[Finding]:
         found = [ok("engine", f"Docker {version['Version']} answers at {config.docker_host}, API {api}")]
         found += [_storage(info), *_limits(info), *floors(versions(version))]
         found += [space("engine disk", Path(info.get("DockerRootDir", "/var/lib/docker")), config.keep.free_bytes)]
+        found.append(await _bridge(engine))
         return [*found, await _base_image(engine, config, buildpacks)]
     except EngineUnavailable as error:
         return [fail("engine", error.detail, _START)]
@@ -84,6 +86,19 @@ def _limits(info: dict[str, Any]) -> list[Finding]:
         mend = "Boot the kernel with these cgroup controllers (cgroup_enable=memory swapaccount=1)."
         return [warn("limits", f"the engine cannot limit {', '.join(missing)} of an app", mend)]
     return [ok("limits", "memory, pids and cpu of an app can be limited")]
+
+
+async def _bridge(engine: DockerEngine) -> Finding:
+    """Builds use the engine's default network. Another engine on this machine may have removed its interface."""
+    try:
+        options = (await engine.request("GET", "/networks/bridge"))["Options"]
+    except EngineNotFound:
+        return fail("build network", "the engine has no default network", "Start dockerd without --bridge=none.")
+    name = options.get("com.docker.network.bridge.name", "docker0")
+    if engine.docker_host.startswith("unix://") and not (_INTERFACES / name).exists():
+        text = f"the interface {name} is gone, so that builds have no network"
+        return fail("build network", text, "Restart the engine: systemctl restart docker")
+    return ok("build network", name)
 
 
 async def _base_image(engine: DockerEngine, config: Config, buildpacks: Path) -> Finding:

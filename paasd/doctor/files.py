@@ -11,8 +11,8 @@ from paasd.doctor.finding import Finding, fail, ok
 
 _MAX_SOCKET_PATH = 107
 """unix(7): sun_path has 108 bytes with its end."""
-_SHARED = {"edge": 0o011, "api.sock": 0o060}
-"""What others may: pass through to Nginx's temporary files; talk to the daemon when of its group."""
+_PASS = 0o011
+"""Workers of a root Nginx pass through to their temporary files, without seeing what else is there."""
 
 
 def check(config: Config) -> list[Finding]:
@@ -36,9 +36,10 @@ def _modes(config: Config) -> Finding:
     """What lies in a closed directory is closed too, so only the top and what is opened on purpose counts."""
     closed = [config.data_dir, config.keys_dir, config.run_dir, config.repositories, config.database, config.api_socket]
     closed += [*config.keys_dir.glob("*"), config.edge_dir]
+    shared = {config.data_dir: _PASS, config.edge_dir: _PASS, config.api_socket: 0o060}
     for path in closed:
         if path.exists() and not path.name.endswith(".pub"):
-            mode = path.stat().st_mode & 0o077 & ~_SHARED.get(path.name, 0)
+            mode = path.stat().st_mode & 0o077 & ~shared.get(path, 0)
             if mode:
                 text = f"{path} is open to others (mode {path.stat().st_mode & 0o777:o})"
                 return fail("permissions", text, f"chmod go-rwx {path}")

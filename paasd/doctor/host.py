@@ -64,8 +64,10 @@ def clock(database: Path) -> Finding:
 def _newest_event(database: Path) -> float:
     if not database.exists():
         return 0.0
+    # A database that nobody has open would get a log and an index to read it with: files of root's.
+    how = "mode=ro" if database.with_name(f"{database.name}-wal").exists() else "immutable=1"
     try:
-        with contextlib.closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=5)) as connection:
+        with contextlib.closing(sqlite3.connect(f"{database.as_uri()}?{how}", uri=True, timeout=5)) as connection:
             found = connection.execute("SELECT max(at) FROM events").fetchone()
     except sqlite3.Error:
         return 0.0

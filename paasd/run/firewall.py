@@ -69,13 +69,15 @@ class Firewall:
         ]
         jumps = [(parent, self._forward), ("INPUT", self._input)]
         missing = [jump for jump in jumps if f"-A {jump[0]} -j {jump[1]}" not in saved.splitlines()]
+        stale = self._stale(saved, subnets)
         # iptables prints rules in words of its own, so what it printed after the last change is what counts.
-        if wanted == self._wanted and self._rules(saved) == self._seen and not missing:
+        if wanted == self._wanted and self._rules(saved) == self._seen and not missing and not stale:
             return False
         heads = [f":{self._input} - [0:0]", f":{self._forward} - [0:0]"]
         inserts = [f"-I {chain} 1 -j {target}" for chain, target in missing]
         _run(
-            ["iptables-restore", "--noflush", "-w", "5"], "\n".join(["*filter", *heads, *wanted, *inserts, "COMMIT\n"])
+            ["iptables-restore", "--noflush", "-w", "5"],
+            "\n".join(["*filter", *heads, *stale, *wanted, *inserts, "COMMIT\n"]),
         )
         self._wanted, self._seen = wanted, self._rules(_save())
         return True
@@ -83,6 +85,17 @@ class Firewall:
     def _rules(self, saved: str) -> list[str]:
         names = (f"-A {self._input} ", f"-A {self._forward} ")
         return [line for line in saved.splitlines() if line.startswith(names)]
+
+    def _stale(self, saved: str, subnets: Sequence[str]) -> list[str]:
+        """Deletes rules of another paasd, dead or gone, for subnets that the engine has meanwhile given to us."""
+        ours = (self._input, self._forward)
+        return [
+            f"-D{line[2:]}"
+            for line in saved.splitlines()
+            if line.startswith("-A PAASD-")
+            and line.split()[1] not in ours
+            and any(f" -s {subnet} " in line for subnet in subnets)
+        ]
 
     def _note(self, trouble: str) -> None:
         if trouble and not self.trouble:
