@@ -177,7 +177,8 @@ class Builder:
         fresh = await self._database.fetch(
             "SELECT builds.number, apps.name, apps.id FROM builds JOIN apps ON apps.id = app_id"
             " WHERE builds.status IN ('queued', 'running')"
-            " OR (builds.status = 'succeeded' AND builds.finished_at > unixepoch() - 3600)"
+            " OR (builds.status = 'succeeded' AND builds.finished_at > unixepoch() - 3600"
+            " AND NOT EXISTS (SELECT 1 FROM releases WHERE build_id = builds.id))"
         )
         under_way = {f"{self._config.label}/{b['name']}-{b['id'][:8]}:b{b['number']}" for b in fresh}
         return {row["image"] for row in rows} | under_way
