@@ -13,7 +13,10 @@ from paasd.models import Actor, App, app_name, process_type, shown
 
 ENVIRONMENTS = ("production", "staging", "preview")
 MAX_SCALE = 50
-_SELECT = "SELECT apps.*, projects.name AS project FROM apps JOIN projects ON projects.id = apps.project_id"
+_SELECT = (
+    "SELECT apps.*, projects.name AS project, releases.number AS release_number FROM apps"
+    " JOIN projects ON projects.id = apps.project_id LEFT JOIN releases ON releases.id = apps.release_id"
+)
 
 
 class Apps:
@@ -143,6 +146,7 @@ def _app(row: Row) -> App:
         environment=row["environment"],
         deploy_branch=row["deploy_branch"],
         release_id=row["release_id"],
+        release_number=row["release_number"],
         stopped=bool(row["stopped"]),
         scale=json.loads(row["scale"]),
         created_at=row["created_at"],

@@ -146,7 +146,7 @@ class Daemon:
         one_offs = OneOffs(database, config, releases, domains, driver, deployer)
         self._apps, self._sessions = apps, sessions
         self._resources: list[Resource] = [
-            AppsResource(apps, lifecycle, releases, domains),
+            AppsResource(apps, lifecycle, domains),
             ConfigResource(config_vars, deployer),
             PsResource(apps, releases, instances, driver, deployer),
             ReleasesResource(releases, deployments, deployer),

@@ -118,6 +118,7 @@ class Deployer:
             await self._overtake(previous, push, progress)
             image = await self._builder.build(app, build, checkout, progress)
             async with self._switches[app.id]:
+                await self._apps.set_stopped(app, False)
                 app = await self._apps.get(app.organization_id, app.name)
                 config = await self._config_vars.get(app)
                 release = await self._releases.from_build(app, image, config, actor.name)
@@ -138,7 +139,7 @@ class Deployer:
             if self._pushes.get(app.id) is active:
                 del self._pushes[app.id]
             progress.remove(log.write)
-            log.close()
+            await log.close()
 
     def cancel(self, app: App, number: int | None, reason: PaasdError) -> BuildRow:
         """End the app's push under way. Raises NotFound when there is none, Conflict when it is already live."""

@@ -30,6 +30,7 @@ renders them once: `api/middleware.py` as RFC 9457 problem details, `cli/` and t
 
 from __future__ import annotations
 
+import errno
 from typing import Any, ClassVar
 
 
@@ -161,6 +162,15 @@ class InvalidSite(EdgeError):
 class DiskFull(PaasdError):
     status = 507
     code = "disk-full"
+
+
+def from_exception(error: BaseException) -> PaasdError | None:
+    """A foreign exception that users can do something about, in the words of the tree; None for a defect."""
+    if isinstance(error, PaasdError):
+        return error
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFull(f"the disk is full: {error}", hint="Free space, for example with: paasd cleanup")
+    return None
 
 
 def from_problem(problem: dict[str, Any]) -> PaasdError:

@@ -91,8 +91,9 @@ class GoLive:
             await failpoints.hit("after-release-task")
             await self._deployments.phase(deployment, "starting")
             live = await self._instances.of(app, "live")
-            scale = {} if app.stopped else app.scale
-            rows = await self._instances.plan(app, project, release, deployment.id, scale)
+            rows = []
+            if not app.stopped:
+                rows = await self._instances.plan(app, project, release, deployment.id, app.scale)
             keep = _fitting(live, rows) if keep_fitting else []
             rows = await self._drop_kept(rows, keep)
             progress.step(f"Deploying {app.name} {release.version}{_listed(rows)}")
@@ -105,8 +106,13 @@ class GoLive:
         except BaseException as error:
             await asyncio.shield(self._record_failure(app, deployment, error))
             raise
-        progress.heading(f"{app.name} {release.version} is live:")
-        progress.detail(url)
+        if app.stopped:
+            progress.heading(
+                f"{app.name} {release.version} is set; the app is stopped, start it with: ps:start {app.name}"
+            )
+        else:
+            progress.heading(f"{app.name} {release.version} is live:")
+            progress.detail(url)
 
     async def _switch(
         self,
@@ -122,7 +128,7 @@ class GoLive:
         await self._deployments.phase(deployment, "switching")
         before = await self.route_of(app)
         old = [row for row in live if row not in keep]
-        await self._edge.set_route(self._route(app, release, [*keep, *rows]))
+        await self._edge.set_route(Route(app.name) if app.stopped else self._route(app, release, [*keep, *rows]))
         await failpoints.hit("after-route")
         retire_at = time.time() + self._config.run.drain
         try:

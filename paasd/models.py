@@ -121,6 +121,7 @@ class App:
     deploy_branch: str | None
     release_id: str | None
     """The release that is live; None before the first deployment."""
+    release_number: int | None
     stopped: bool
     scale: Mapping[str, int]
     created_at: float

@@ -13,7 +13,7 @@ import pydantic
 from aiohttp import web
 
 from paasd.apps import Apps
-from paasd.errors import InvalidInput, PaasdError
+from paasd.errors import InvalidInput, PaasdError, from_exception
 from paasd.identity.policy import Action, authorize
 from paasd.models import Actor, App, shown
 from paasd.progress import Progress
@@ -134,12 +134,11 @@ async def _stream(operation: Operation, call: Call) -> web.StreamResponse:
 async def _outcome(operation: Operation, call: Call, queue: asyncio.Queue[dict[str, Any]]) -> None:
     try:
         queue.put_nowait({"result": await operation.handler(call)})
-    except PaasdError as error:
-        queue.put_nowait({"error": error.problem()})
     except BaseException as error:
-        if not isinstance(error, asyncio.CancelledError):
+        known = from_exception(error)
+        if known is None and not isinstance(error, asyncio.CancelledError):
             _log.exception("%s %s failed", operation.method, operation.path)
-        queue.put_nowait({"error": PaasdError("paasd failed; its log says why").problem()})
+        queue.put_nowait({"error": (known or PaasdError("paasd failed; its log says why")).problem()})
 
 
 async def _send(response: web.StreamResponse, call: Call, message: dict[str, Any]) -> None:

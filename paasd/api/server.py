@@ -17,7 +17,7 @@ from aiohttp import web
 
 from paasd.api.operations import Operation, Resource, as_handler
 from paasd.apps import Apps
-from paasd.errors import Forbidden, NotAuthenticated, NotFound, PaasdError
+from paasd.errors import Forbidden, NotAuthenticated, NotFound, PaasdError, from_exception
 from paasd.identity.sessions import Sessions
 from paasd.models import Actor
 
@@ -79,16 +79,16 @@ async def _problems(request: web.Request, handler: _Handler) -> web.StreamRespon
     """RFC 9457 for everything that goes wrong."""
     try:
         return await handler(request)
-    except PaasdError as error:
-        return _problem(error)
     except web.HTTPNotFound:
         return _problem(NotFound("no such resource", hint="docs/api.md lists every path."))
     except web.HTTPException as error:
         problem = {**PaasdError(error.reason).problem(), "status": error.status, "code": "http-error"}
         return _problem_response(problem)
-    except Exception:
-        _log.exception("%s %s failed", request.method, request.path)
-        return _problem(PaasdError("paasd failed; its log says why"))
+    except Exception as error:
+        known = from_exception(error)
+        if known is None:
+            _log.exception("%s %s failed", request.method, request.path)
+        return _problem(known or PaasdError("paasd failed; its log says why"))
 
 
 def _problem(error: PaasdError) -> web.Response:

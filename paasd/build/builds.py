@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from paasd import events
 from paasd.database import Database, Row, new_id, now
 from paasd.errors import NotFound
 from paasd.models import App, Push, Status
+
+_log = logging.getLogger(__name__)
 
 _TRUNCATED = b"\n !     The log is cut here; raise build.log_limit in paasd.toml to keep more.\n"
 
@@ -181,11 +184,13 @@ class Builds:
 
 
 class BuildLog:
-    """Appends lines to one build's log, up to a limit. Writes are small and buffered by the operating system."""
+    """Appends lines to one build's log, up to a limit. Lines wait in memory until a thread has written those before."""
 
     def __init__(self, path: Path, limit: int) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._left = limit
+        self._pending: list[bytes] = []
+        self._writing: asyncio.Task[None] | None = None
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self._file: BinaryIO = os.fdopen(descriptor, "ab", buffering=0)
 
@@ -194,10 +199,24 @@ class BuildLog:
             return
         data = (line + "\n").encode("utf-8", errors="backslashreplace")
         self._left -= len(data)
-        self._file.write(data if self._left > 0 else _TRUNCATED)
+        self._pending.append(data if self._left > 0 else _TRUNCATED)
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.create_task(self._write_pending())
 
-    def close(self) -> None:
-        self._file.close()
+    async def close(self) -> None:
+        if self._writing is not None:
+            await self._writing
+        await asyncio.to_thread(self._file.close)
+
+    async def _write_pending(self) -> None:
+        while self._pending:
+            data = b"".join(self._pending)
+            self._pending.clear()
+            try:
+                await asyncio.to_thread(self._file.write, data)
+            except OSError as error:
+                _log.warning("a build log cannot be written: %s", error)
+                self._left = 0
 
 
 def _read_at(path: Path, position: int) -> bytes:

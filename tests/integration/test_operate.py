@@ -353,3 +353,17 @@ def test_without_a_daemon_commands_say_how_to_start_it(new_box: type[Box]) -> No
     done = new_box().local("apps:list")
     assert done.status == 1
     assert "not running" in done.err and "paasd serve" in done.err
+
+
+def test_a_stopped_app_keeps_its_changes_until_it_is_started_or_pushed(
+    box: Box, app: str, repository: Repository
+) -> None:
+    ok(box, "ps:stop", app)
+    printed = ok(box, "config:set", app, "WORD=while-stopped")
+    assert f"ps:start {app}" in printed
+    assert box.get(app).status == 503
+    assert box.json("ps:report", app)["instances"] == []
+    repository.commit({"note.txt": "a push starts it"})
+    assert box.push(repository, app, "main", "-f").status == 0
+    assert box.get(app).text.startswith("while-stopped ")
+    assert box.json("apps:info", app)["stopped"] is False

@@ -153,7 +153,7 @@ async def test_a_build_log_is_cut_at_its_limit_and_says_so(store: Store, tmp_pat
     log = builds.open_log(build)
     for _ in range(50):
         log.write("0123456789")
-    log.close()
+    await log.close()
     text = b"".join([piece async for piece in builds.read_log(app, build)]).decode()
     assert text.count("0123456789") == 9
     assert "build.log_limit" in text

@@ -11,7 +11,6 @@ from paasd.apps import Apps
 from paasd.identity.policy import Action
 from paasd.lifecycle import Lifecycle
 from paasd.models import App
-from paasd.release import Releases
 from paasd.route.domains import Domains
 
 
@@ -31,10 +30,9 @@ class NewClone(Body):
 
 
 class AppsResource:
-    def __init__(self, apps: Apps, lifecycle: Lifecycle, releases: Releases, domains: Domains) -> None:
+    def __init__(self, apps: Apps, lifecycle: Lifecycle, domains: Domains) -> None:
         self._apps = apps
         self._lifecycle = lifecycle
-        self._releases = releases
         self._domains = domains
 
     def operations(self) -> Sequence[Operation]:
@@ -79,10 +77,8 @@ class AppsResource:
         return await self._shape(await self._lifecycle.clone(call.actor, call.app, call.body.name, call.progress))
 
     async def _shape(self, app: App) -> dict[str, Any]:
-        current = await self._releases.current(app)
         return {
             **app_shape(app),
-            "release": current.version if current else None,
             "url": await self._domains.url(app),
             "domains": await self._domains.of(app),
         }

@@ -20,6 +20,7 @@ def app_shape(app: App) -> dict[str, Any]:
     return {
         "name": app.name,
         "project": app.project,
+        "release": None if app.release_number is None else f"v{app.release_number}",
         "environment": app.environment,
         "deploy_branch": app.deploy_branch,
         "stopped": app.stopped,
