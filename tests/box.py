@@ -48,6 +48,8 @@ class Box:
         self._config.write_text(settings)
         self._log = self.root / "daemon.log"
         self.process: subprocess.Popen[bytes] | None = None
+        self.user = "paasd"
+        """Any name will do for the embedded server; sshd wants the daemon's own."""
 
     def start(self, failpoint: str = "") -> Box:
         options = [word for name, value in self._options.items() for word in (f"--{name.replace('_', '-')}", value)]
@@ -107,7 +109,7 @@ class Box:
 
     def ssh(self, *words: str, key: Path | None = None, stdin: str = "", timeout: float = 120) -> Done:
         """Run one paasd command over SSH."""
-        command = [*self.ssh_command(key), "-p", str(self.ssh_port), "paasd@127.0.0.1", *words]
+        command = [*self.ssh_command(key), "-p", str(self.ssh_port), f"{self.user}@127.0.0.1", *words]
         return run(command, stdin=stdin, timeout=timeout)
 
     def json(self, *words: str) -> Any:
@@ -131,7 +133,7 @@ class Box:
         }
 
     def remote(self, app: str) -> str:
-        return f"ssh://paasd@127.0.0.1:{self.ssh_port}/{app}"
+        return f"ssh://{self.user}@127.0.0.1:{self.ssh_port}/{app}"
 
     def push(
         self, repository: Repository, app: str, refspec: str = "main", *options: str, timeout: float = 300
