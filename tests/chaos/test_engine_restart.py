@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import shutil
 import signal
 import subprocess
@@ -31,10 +32,15 @@ class Engine:
         self.root = Path(tempfile.mkdtemp(prefix="pe", dir="/tmp"))
         self.socket = self.root / "docker.sock"
         self._process: subprocess.Popen[bytes] | None = None
+        # A bridge of its own: with `none` the engine takes docker0 away, which belongs to the machine's engine.
+        self._bridge = f"pe{secrets.token_hex(4)}"
+        _ip("link", "add", self._bridge, "type", "bridge")
+        _ip("address", "add", "10.254.254.1/24", "dev", self._bridge)
+        _ip("link", "set", self._bridge, "up")
 
     def start(self) -> None:
         command = ["dockerd", "--data-root", str(self.root / "data"), "--exec-root", str(self.root / "exec")]
-        command += ["--host", f"unix://{self.socket}", "--pidfile", str(self.root / "pid"), "--bridge=none"]
+        command += ["--host", f"unix://{self.socket}", "--pidfile", str(self.root / "pid"), f"--bridge={self._bridge}"]
         command += ["--iptables=false", "--ip-masq=false", "--shutdown-timeout", "5"]
         with (self.root / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd="/", start_new_session=True)
@@ -60,6 +66,7 @@ class Engine:
                 if network["Name"] not in ("host", "none", "bridge"):
                     self.request("DELETE", f"/networks/{network['Id']}")
             self.end(signal.SIGTERM)
+        _ip("link", "delete", self._bridge)
         shutil.rmtree(self.root, ignore_errors=True)
 
     def _answers(self) -> bool:
@@ -69,6 +76,10 @@ class Engine:
             return bool(unix_request(str(self.socket), "GET", "/version")[0] == 200)
         except OSError:
             return False
+
+
+def _ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True, timeout=10)
 
 
 @pytest.fixture(scope="module")
