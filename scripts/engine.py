@@ -30,7 +30,13 @@ def main() -> int:
         return 0
     with open(LOG, "ab") as log:
         subprocess.Popen(
-            ["dockerd"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/", env=os.environ
+            ["dockerd"],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            cwd="/",
+            env=os.environ,
         )
     for _ in range(300):
         if answers():
