@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 from paasd.apps import Apps
 from paasd.build.builds import Builds
@@ -99,10 +99,8 @@ class Reconciler:
         """One pass over everything. What fails is logged and tried again in the next pass."""
         steps = (self._edge_up, self._firewall, self._routes, self._containers, self._strangers, self._networks)
         for step in (*steps, self._files):
-            try:
+            with _logged(step.__name__.strip("_")):
                 await step()
-            except PaasdError as error:
-                _log.warning("reconciling (%s): %s", step.__name__.strip("_"), error.detail)
 
     async def differences(self) -> list[str]:
         """Where database, engine, edge and files disagree right now; empty when all is well. Changes nothing."""
@@ -159,7 +157,7 @@ class Reconciler:
     async def _watch(self) -> None:
         """Turn engine events into passes; a lost engine is looked for again."""
         while True:
-            with contextlib.suppress(PaasdError):
+            with _logged("events of the engine"):
                 async for event in self._driver.events():
                     if event.action in ("die", "oom", "destroy", "start"):
                         self._wake.set()
@@ -170,7 +168,7 @@ class Reconciler:
         """A dead Nginx is everybody's outage, so it does not wait for the timer."""
         while True:
             await asyncio.sleep(_EDGE_INTERVAL)
-            with contextlib.suppress(PaasdError):
+            with _logged("edge_up"):
                 await self._edge_up()
 
     async def _loop(self) -> None:
@@ -250,6 +248,17 @@ class Reconciler:
         present = self._repositories.names()
         for app_id in present - {app.id for app in await self._apps.all()}:
             await self._repositories.remove(app_id)
+
+
+@contextlib.contextmanager
+def _logged(what: str) -> Iterator[None]:
+    """Whatever goes wrong is written down and must not end the reconciler: the next pass tries again."""
+    try:
+        yield
+    except PaasdError as error:
+        _log.warning("reconciling (%s): %s", what, error.detail)
+    except Exception:
+        _log.exception("reconciling (%s) failed", what)
 
 
 def _serves(instance: Seen | None, row: InstanceRow) -> bool:

@@ -149,9 +149,7 @@ class Nginx:
         return [_binary(), "-p", str(self.directory), "-e", error_log, "-c", str(config), *more]
 
     async def _retire_orphans(self) -> None:
-        for process in await asyncio.to_thread(processes.orphans, self.error_log):
-            with contextlib.suppress(psutil.Error):
-                process.send_signal(signal.SIGQUIT)
+        await asyncio.to_thread(lambda: processes.signal_all(processes.orphans(self.error_log), signal.SIGQUIT))
 
     async def _check_port(self) -> None:
         """Orphans that were told to quit need a moment to let go of the port."""
@@ -172,12 +170,10 @@ async def _end(family: list[psutil.Process], master: psutil.Process | None = Non
     """SIGQUIT lets requests finish; then SIGTERM, then SIGKILL."""
     for number in (signal.SIGQUIT, signal.SIGTERM, signal.SIGKILL):
         targets = [master] if master and number != signal.SIGKILL else family
-        for process in targets:
-            with contextlib.suppress(psutil.Error):
-                process.send_signal(number)
+        await asyncio.to_thread(processes.signal_all, targets, number)
         deadline = time.monotonic() + _QUIT_TIMEOUT
         while time.monotonic() < deadline:
-            family = [process for process in family if processes.alive(process)]
+            family = await asyncio.to_thread(processes.living, family)
             if not family:
                 return
             await asyncio.sleep(0.01)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import psutil
@@ -52,6 +53,17 @@ def alive(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
+
+
+def living(family: Iterable[psutil.Process]) -> list[psutil.Process]:
+    return [process for process in family if alive(process)]
+
+
+def signal_all(family: Iterable[psutil.Process], number: int) -> None:
+    """Those that ended meanwhile are passed over."""
+    for process in family:
+        with contextlib.suppress(psutil.Error):
+            process.send_signal(number)
 
 
 def port_holder(address: str, port: int) -> str | None:

@@ -127,7 +127,7 @@ def test_killed_before_the_old_instance_stops(survivor: Box, repository: Reposit
         eventually(lambda: len(box.containers()) == 1, 30)  # none of the last test retires any more
         assert box.stop() == 0
         box.start(failpoint="before-stop-old:kill")
-        assert box.push(repository, "live", "+main").status == 0
+        box.push(repository, "live", "+main")  # on a slow machine its end comes after the kill
         assert box.process is not None
         assert box.process.wait(30) == -signal.SIGKILL
         box.start()

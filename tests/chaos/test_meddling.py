@@ -101,7 +101,16 @@ def test_stranger_with_our_label_is_removed_and_others_are_left(meddled: Box) ->
 
 
 def nginx(box: Box) -> psutil.Process:
-    return psutil.Process(int((box.data / "edge" / "nginx.pid").read_text()))
+    """The running master."""
+
+    def found() -> psutil.Process | None:
+        try:
+            return psutil.Process(int((box.data / "edge" / "nginx.pid").read_text()))
+        except (OSError, ValueError, psutil.Error):
+            return None
+
+    process: psutil.Process = eventually(found, REPAIRED)
+    return process
 
 
 def test_nginx_master_killed(meddled: Box) -> None:
