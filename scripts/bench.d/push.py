@@ -6,19 +6,17 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import getpass
-import http.client
-import os
 import shutil
 import statistics
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 
-from tests.box import Box, Repository, docker, eventually, free_port
+from _common import Box, FirstAnswer, PlainSshd, eventually, started_box
+
+from tests.box import Repository, docker, free_port
 
 HOOK = """#!/bin/sh
 read old new ref
@@ -46,15 +44,6 @@ http {{
 }}
 """
 
-SSHD = """Port {port}
-ListenAddress 127.0.0.1
-HostKey {root}/host_key
-AuthorizedKeysFile {root}/key.pub
-PidFile {root}/sshd.pid
-StrictModes no
-UsePAM no
-"""
-
 
 class Floor:
     """What somebody would write by hand in half an hour."""
@@ -62,7 +51,7 @@ class Floor:
     def __init__(self, root: Path, box: Box) -> None:
         self.name = f"{box.label}-floor"
         self.root = root
-        self.port, self.ssh_port = free_port(), free_port()
+        self.port = free_port()
         self.repository = root / "app.git"
         self._nginx = shutil.which("nginx", path="/usr/sbin:/usr/bin") or "nginx"
         root.mkdir()
@@ -70,23 +59,17 @@ class Floor:
         hook = self.repository / "hooks" / "post-receive"
         hook.write_text(HOOK.format(name=self.name, root=root, nginx=self._nginx))
         hook.chmod(0o755)
-        shutil.copy(f"{box.key}.pub", root / "key.pub")
         (root / "upstream.conf").write_text("server 127.0.0.1:9;")
         (root / "nginx.conf").write_text(NGINX.format(root=root, port=self.port))
-        (root / "sshd_config").write_text(SSHD.format(root=root, port=self.ssh_port))
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(root / "host_key")], check=True)
         subprocess.run([self._nginx, "-c", str(root / "nginx.conf")], check=True)
-        os.makedirs("/run/sshd", exist_ok=True)
-        self._sshd = subprocess.Popen(
-            ["/usr/sbin/sshd", "-D", "-f", str(root / "sshd_config")], stderr=subprocess.DEVNULL
-        )
+        self._sshd = PlainSshd(root, box.key)
 
     def remote(self) -> str:
-        return f"ssh://{getpass.getuser()}@127.0.0.1:{self.ssh_port}{self.repository}"
+        return f"ssh://{self._sshd.user}@127.0.0.1:{self._sshd.port}{self.repository}"
 
     def close(self) -> None:
         subprocess.run([self._nginx, "-c", str(self.root / "nginx.conf"), "-s", "stop"], check=False)
-        self._sshd.terminate()
+        self._sshd.close()
         for container in docker("GET", "/containers/json?all=1"):
             if container["Image"].startswith(self.name):
                 docker("DELETE", f"/containers/{container['Id']}?force=1")
@@ -96,29 +79,13 @@ class Floor:
                     docker("DELETE", f"/images/{tag}?force=1")
 
 
-def wait_for(port: int, host: str, text: str, stop: threading.Event) -> float:
-    """When the edge first answered with `text`, on the monotonic clock; asked every few milliseconds."""
-    while not stop.is_set():
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-        with contextlib.suppress(OSError, http.client.HTTPException):
-            connection.request("GET", "/", headers={"Host": host})
-            if text in connection.getresponse().read().decode():
-                return time.monotonic()
-        connection.close()
-        time.sleep(0.004)
-    return time.monotonic()
-
-
 def timed_push(box: Box, repository: Repository, remote: str, port: int, host: str, number: int) -> float:
     """Seconds from the start of `git push` until the edge serves the change."""
     text = f"Round {number} of {host}"
     app = (repository.path / "app.py.in").read_text().replace("Hello", text)
     (repository.path / "app.py").write_text(app)
     repository.git("commit", "-qam", text)
-    answered: list[float] = []
-    stop = threading.Event()
-    watcher = threading.Thread(target=lambda: answered.append(wait_for(port, host, text, stop)))
-    watcher.start()
+    watcher = FirstAnswer(port, host, text)
     started = time.monotonic()
     push = subprocess.run(
         ["git", "-C", str(repository.path), "push", "-q", remote, "main"],
@@ -128,11 +95,9 @@ def timed_push(box: Box, repository: Repository, remote: str, port: int, host: s
         timeout=300,
     )
     if push.returncode:
-        stop.set()
+        watcher.cancel()
         raise SystemExit(f"the push failed:\n{push.stderr}")
-    watcher.join(30)
-    stop.set()
-    return answered[0] - started
+    return watcher.at(30) - started
 
 
 def prepared(box: Box, dockerfile: str = "") -> Repository:
@@ -175,16 +140,12 @@ def phases(box: Box, started_at: float) -> dict[str, float]:
 
 @contextlib.contextmanager
 def running() -> Iterator[tuple[Box, Floor]]:
-    box = Box()
-    floor: Floor | None = None
-    try:
-        box.start()
+    with started_box() as box:
         floor = Floor(box.root / "floor", box)
-        yield box, floor
-    finally:
-        if floor:
+        try:
+            yield box, floor
+        finally:
             floor.close()
-        box.close()
 
 
 def main() -> None:
