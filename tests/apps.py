@@ -3,6 +3,8 @@ They build in about half a second, since nothing is installed."""
 
 from __future__ import annotations
 
+import secrets
+
 DOCKERFILE = "FROM paasd/python:bookworm\nWORKDIR /app\nCOPY . /app/\n"
 
 _SERVER = """
@@ -47,4 +49,5 @@ SLOW_BUILD = (
 
 def slow_build(seconds: float, body: str = "hello") -> dict[str, str]:
     """An app whose build takes this long, never cached, and prints a line every tenth of a second."""
-    return app(body=body, Dockerfile=SLOW_BUILD.format(tenths=round(seconds * 10)) + "\n")
+    dockerfile = SLOW_BUILD.format(tenths=round(seconds * 10)) + "\n"
+    return app(body=body, Dockerfile=dockerfile, nonce=secrets.token_hex())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import subprocess
 import time
@@ -79,7 +80,7 @@ def test_during_a_chatty_build(box: Box) -> None:
 
 
 def test_during_a_silent_build(box: Box) -> None:
-    files = app()
+    files = app(nonce=secrets.token_hex())
     files["Dockerfile"] += 'RUN ["python3", "-c", "import time; time.sleep(60.123)"]\n'
     push = box.begin_push(box.repository(files), "lost", "+main")
     eventually(lambda: box.json("builds", "lost")[0]["status"] == "running")
