@@ -66,15 +66,19 @@ class Database:
             await self._check()
             await self._migrate()
             self._reader = await self._connect()
-        except sqlite3.DatabaseError as error:
+        except BaseException as error:
+            await self.close()
+            if not isinstance(error, sqlite3.DatabaseError):
+                raise
             raise PaasdError(
                 f"{self._path} cannot be opened: {error}",
                 hint="Restore the newest backup of state.db; the apps keep serving meanwhile.",
             ) from error
 
     async def close(self) -> None:
+        """Twice, or when it never was opened: nothing happens."""
         for name in ("_reader", "_writer"):
-            connection: aiosqlite.Connection | None = getattr(self, name, None)
+            connection: aiosqlite.Connection | None = self.__dict__.pop(name, None)
             if connection is not None:
                 await connection.close()
 
@@ -111,9 +115,13 @@ class Database:
     async def _connect(self) -> aiosqlite.Connection:
         connection = await aiosqlite.connect(self._path, isolation_level=None)
         connection.row_factory = sqlite3.Row
-        # FULL: what was acknowledged survives a power cut, not only a crash.
-        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "busy_timeout = 5000"):
-            await connection.execute(f"PRAGMA {pragma}")
+        try:
+            # FULL: what was acknowledged survives a power cut, not only a crash.
+            for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "busy_timeout = 5000"):
+                await connection.execute(f"PRAGMA {pragma}")
+        except BaseException:
+            await connection.close()  # its thread would keep the process from ending
+            raise
         return connection
 
     async def _check(self) -> None:

@@ -1,12 +1,17 @@
-"""Reads beside writes: what was committed is seen by whoever reads next."""
+"""Reads beside writes: what was committed is seen by whoever reads next. And what is left of a database that failed."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import sqlite3
+import threading
 from pathlib import Path
 
+import pytest
+
 from paasd.database import Database
+from paasd.errors import PaasdError
 
 
 async def test_a_committed_row_is_seen_at_once_while_others_read(tmp_path: Path) -> None:
@@ -33,3 +38,21 @@ async def test_a_committed_row_is_seen_at_once_while_others_read(tmp_path: Path)
 async def _read(database: Database) -> None:
     while True:
         await database.fetch("SELECT number FROM numbers")
+
+
+@pytest.mark.parametrize("damaged", [True, False])
+async def test_a_database_that_cannot_be_opened_keeps_no_thread(tmp_path: Path, damaged: bool) -> None:
+    # A thread that is left behind keeps the whole process from ending.
+    path = tmp_path / "state.db"
+    if damaged:
+        path.write_bytes(b"not a database" * 500)
+    else:
+        with contextlib.closing(sqlite3.connect(path)) as newer:
+            newer.execute("PRAGMA user_version = 9999")
+    before = set(threading.enumerate())
+    with pytest.raises(PaasdError):
+        await Database(path).open()
+    for thread in set(threading.enumerate()) - before:
+        if not thread.name.startswith("asyncio"):
+            await asyncio.to_thread(thread.join, 10)
+            assert not thread.is_alive()
