@@ -144,7 +144,7 @@ require_distribution() {
   version=$(. /etc/os-release && printf '%s' "${VERSION_ID:-}")
   case "$id $version" in
     "debian 12"* | "debian 13"* | "ubuntu 24.04"*) ;;
-    *) say " !     $id $version was never tried; paasd is made for Debian 12, Debian 13 and Ubuntu 24.04" ;;
+    *) say " !     $id $version was never tried; paasd is made for Debian 12 and 13 and Ubuntu 24.04" ;;
   esac
   command -v apt-get > /dev/null || die "there is no apt-get here" "Use Debian or Ubuntu."
 }

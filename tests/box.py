@@ -81,7 +81,7 @@ class Box:
 
     def close(self) -> None:
         if self.process is not None and self.process.poll() is None:
-            self.kill()
+            self.stop()  # takes its sshd with it, if it has one
         self.kill_nginx(signal.SIGTERM)
         remove_labelled(self.label)
         remove_chains(self.label)

@@ -12,9 +12,11 @@ from tests.box import Box
 @pytest.fixture(scope="session")
 def box() -> Iterator[Box]:
     """One running paasd for all tests that leave it as they found it (apps have names of their own)."""
-    box = Box().start()
-    yield box
-    box.close()
+    box = Box()
+    try:
+        yield box.start()
+    finally:
+        box.close()
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from paasd.cli.root import root
 @click.pass_obj
 def create(cli: Cli, app: str, project: str | None, environment: str) -> None:
     """Create an app."""
-    cli.console.print(f"-----> Creating {app}...")
     created = cli.client.request("POST", "/apps", {"name": app, "project": project, "environment": environment})
+    cli.console.print(f"-----> Created {app}")
     cli.console.print(f"       Push to it with: git push <remote> main; it will be at {created['url']}")
 
 
@@ -83,8 +83,8 @@ def destroy(cli: Cli, app: str, force: bool) -> None:
     """Destroy an app with its code, config vars, releases and images."""
     cli.client.get(app_path(app))
     cli.confirm(app, force, f"WARNING: this destroys {app} and everything it has.")
-    cli.console.print(f"-----> Destroying {app}...")
     cli.client.request("DELETE", app_path(app))
+    cli.console.print(f"-----> Destroyed {app}")
 
 
 @root.command("git:set", examples=("git:set blog deploy-branch release",))
