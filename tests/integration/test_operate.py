@@ -156,8 +156,7 @@ def test_logs_merge_instances_and_follow_new_ones(box: Box, app: str) -> None:
     lines = [json.loads(line) for line in ok(box, "logs", app, "--json").splitlines()]
     assert {line["instance"] for line in lines} >= {"web.1", "worker.1"}
     command = [*box.ssh_command(), "-p", str(box.ssh_port), "paasd@127.0.0.1", "logs", app, "-t", "-n", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as following:
-        assert following.stdout is not None
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as following:
         time.sleep(1.5)
         box.get(app, "/seen-by-the-follower")
         try:
@@ -169,12 +168,14 @@ def test_logs_merge_instances_and_follow_new_ones(box: Box, app: str) -> None:
     ok(box, "ps:scale", app, "worker=0")
 
 
-def _line_with(process: subprocess.Popen[str], text: str) -> bool:
+def _line_with(process: subprocess.Popen[bytes], text: str) -> bool:
     assert process.stdout is not None
-    deadline = time.monotonic() + 20
+    seen, deadline = b"", time.monotonic() + 20
     while time.monotonic() < deadline:
         ready, _, _ = select.select([process.stdout], [], [], 1)
-        if ready and text in process.stdout.readline():
+        if ready:
+            seen += os.read(process.stdout.fileno(), 65536)
+        if text.encode() in seen:
             return True
     return False
 
