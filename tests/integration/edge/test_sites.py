@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
 
 import aiohttp
+import psutil
 import pytest
 
 from paasd.config import HttpConfig
@@ -181,8 +183,10 @@ async def test_killed_nginx_comes_back(bench: Bench, victims: str) -> None:
     master = bench.edge._nginx.master()
     assert master is not None
     workers = master.children()
-    for process in {"master": [master], "workers": workers, "all": [master, *workers]}[victims]:
+    killed = {"master": [master], "workers": workers, "all": [master, *workers]}[victims]
+    for process in killed:
         os.kill(process.pid, signal.SIGKILL)
+    await asyncio.to_thread(psutil.wait_procs, killed, 5)
     assert await bench.edge.ensure_running() is (victims != "workers")
     await until(lambda: bench.visitor.reaches(host))
     assert await bench.edge.in_flight() == {}
