@@ -14,9 +14,11 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from paasd import failpoints
+from paasd.active_push import ActivePush
 from paasd.apps import Apps
 from paasd.build.builder import Builder
 from paasd.build.builds import BuildRow
@@ -37,32 +39,6 @@ _LAST_CHANGES = 10.0
 """Seconds that changes past their switch get to end when the daemon stops."""
 
 OpenCheckout = Callable[[], Awaitable[Checkout]]
-
-
-class ActivePush:
-    """A push under way. `end()` makes it fail with a reason, until it is past its switch."""
-
-    def __init__(self, build: BuildRow, task: asyncio.Task[Any]) -> None:
-        self.build = build
-        self.reason: PaasdError | None = None
-        self.done = asyncio.Event()
-        self._task = task
-        self._past_switch = False
-
-    def end(self, reason: PaasdError) -> bool:
-        """False when it is too late: the new release is live and the push completes."""
-        if self._past_switch:
-            return False
-        if self.reason is None:
-            self.reason = reason
-            self._task.cancel()
-        return True
-
-    def pass_switch(self) -> None:
-        """From here on the push can only succeed or fail by itself. Raises CancelledError if it was ended before."""
-        if self.reason is not None:
-            raise asyncio.CancelledError
-        self._past_switch = True
 
 
 class Deployer:
@@ -110,7 +86,7 @@ class Deployer:
         task = asyncio.current_task()
         assert task is not None
         active = ActivePush(build, task)
-        watch = asyncio.create_task(_end_when_gone(gone, active))
+        watch = asyncio.create_task(active.end_when(gone))
         previous, self._pushes[app.id] = self._pushes.get(app.id), active
         self._active.add(active)
         try:
@@ -118,8 +94,7 @@ class Deployer:
             await self._overtake(previous, push, progress)
             image = await self._builder.build(app, build, checkout, progress)
             async with self._switches[app.id]:
-                await self._apps.set_stopped(app, False)
-                app = await self._apps.get(app.organization_id, app.name)
+                app = replace(await self._apps.get(app.organization_id, app.name), stopped=False)
                 config = await self._config_vars.get(app)
                 release = await self._releases.from_build(app, image, config, actor.name)
                 await failpoints.hit("release-created")
@@ -223,10 +198,9 @@ class Deployer:
     async def restart(self, actor: Actor, app: App, progress: Progress) -> Release:
         """New instances of the live release in place of the old ones, without a gap; also starts a stopped app."""
         async with self._changing(app):
-            app = await self._apps.get(app.organization_id, app.name)
+            app = replace(await self._apps.get(app.organization_id, app.name), stopped=False)
             release = await self._live(app)
-            await self._apps.set_stopped(app, False)
-            await self._go_live(actor, await self._apps.get(app.organization_id, app.name), release, progress)
+            await self._go_live(actor, app, release, progress)
             return release
 
     async def scale(self, actor: Actor, app: App, progress: Progress) -> None:
@@ -321,8 +295,3 @@ class Deployer:
         self._background.discard(task)
         if not task.cancelled() and task.exception():
             _log.error("background work failed", exc_info=task.exception())
-
-
-async def _end_when_gone(gone: asyncio.Event, active: ActivePush) -> None:
-    await gone.wait()
-    active.end(Cancelled("the client went away before the new release was live"))

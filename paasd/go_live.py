@@ -80,8 +80,11 @@ class GoLive:
         pass_switch: PassSwitch = lambda: None,
         on_live: OnLive | None = None,
     ) -> None:
-        """`keep_fitting` leaves live instances of this very release alone; `pass_switch` is called just before the
-        switch and may still refuse it by raising; `on_live` joins the transaction that makes the release live."""
+        """`app.stopped` says how it shall be afterwards: a stopped app gets the release, but no instances.
+
+        `keep_fitting` leaves live instances of this very release alone; `pass_switch` is called just before the switch
+        and may still refuse it by raising; `on_live` joins the transaction that makes the release live.
+        """
         deployment = await self._deployments.begin(app, release, actor.name)
         try:
             project = await self.network(app)
@@ -137,7 +140,9 @@ class GoLive:
                     await mark(tx, row.name, "live")
                 for row in old:
                     await mark(tx, row.name, "retiring", retire_at)
-                await tx.execute("UPDATE apps SET release_id = ? WHERE id = ?", release.id, app.id)
+                await tx.execute(
+                    "UPDATE apps SET release_id = ?, stopped = ? WHERE id = ?", release.id, int(app.stopped), app.id
+                )
                 await finish(tx, app, deployment, Status.SUCCEEDED)
                 if on_live:
                     await on_live(tx)
