@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 
 from paasd.apps import Apps
 from paasd.build.builds import Builds
@@ -74,6 +74,8 @@ class Reconciler:
         self._protect = protect
         self._tasks: list[asyncio.Task[None]] = []
         self._wake = asyncio.Event()
+        self._troubles: dict[str, str] = {}
+        """What went wrong last, by step."""
 
     async def recover(self) -> None:
         """Once at start, before anything can be asked for: finish or undo what a killed daemon left half done."""
@@ -99,8 +101,20 @@ class Reconciler:
         """One pass over everything. What fails is logged and tried again in the next pass."""
         steps = (self._edge_up, self._firewall, self._routes, self._containers, self._strangers, self._networks)
         for step in (*steps, self._files):
-            with _logged(step.__name__.strip("_")):
-                await step()
+            await self._attempt(step)
+
+    async def _attempt(self, step: Callable[[], Awaitable[None]]) -> None:
+        """Whatever goes wrong must not end the reconciler. It is written down once, not in every pass."""
+        name, trouble = step.__name__.strip("_"), ""
+        try:
+            await step()
+        except PaasdError as error:
+            trouble = error.detail
+            if self._troubles.get(name) != trouble:
+                _log.warning("reconciling (%s): %s", name, trouble)
+        except Exception:
+            _log.exception("reconciling (%s) failed", name)
+        self._troubles[name] = trouble
 
     async def differences(self) -> list[str]:
         """Where database, engine, edge and files disagree right now; empty when all is well. Changes nothing."""
@@ -157,19 +171,20 @@ class Reconciler:
     async def _watch(self) -> None:
         """Turn engine events into passes; a lost engine is looked for again."""
         while True:
-            with _logged("events of the engine"):
-                async for event in self._driver.events():
-                    if event.action in ("die", "oom", "destroy", "start"):
-                        self._wake.set()
+            await self._attempt(self._events)
             await asyncio.sleep(1)
             self._wake.set()
+
+    async def _events(self) -> None:
+        async for event in self._driver.events():
+            if event.action in ("die", "oom", "destroy", "start"):
+                self._wake.set()
 
     async def _watch_edge(self) -> None:
         """A dead Nginx is everybody's outage, so it does not wait for the timer."""
         while True:
             await asyncio.sleep(_EDGE_INTERVAL)
-            with _logged("edge_up"):
-                await self._edge_up()
+            await self._attempt(self._edge_up)
 
     async def _loop(self) -> None:
         while True:
@@ -248,17 +263,6 @@ class Reconciler:
         present = self._repositories.names()
         for app_id in present - {app.id for app in await self._apps.all()}:
             await self._repositories.remove(app_id)
-
-
-@contextlib.contextmanager
-def _logged(what: str) -> Iterator[None]:
-    """Whatever goes wrong is written down and must not end the reconciler: the next pass tries again."""
-    try:
-        yield
-    except PaasdError as error:
-        _log.warning("reconciling (%s): %s", what, error.detail)
-    except Exception:
-        _log.exception("reconciling (%s) failed", what)
 
 
 def _serves(instance: Seen | None, row: InstanceRow) -> bool:

@@ -141,8 +141,9 @@ def _belongs(process: psutil.Process, data: Path) -> bool:
 
 
 def test_nginx_stopped_kindly(meddled: Box) -> None:
-    nginx(meddled).send_signal(signal.SIGQUIT)
-    eventually(lambda: page(meddled, "one") == "", 10)
+    master = nginx(meddled)
+    master.send_signal(signal.SIGQUIT)
+    master.wait(10)
     assert_repaired(meddled)
 
 

@@ -75,6 +75,7 @@ class Box:
             context,
             tag=f"{self.label}:1",
             dockerfile=dockerfile,
+            labels={"paasd.instance": self.label},
             on_line=self.lines.append,
             timeout=300,
             idle_timeout=300,
@@ -123,7 +124,9 @@ async def box(tmp_path: Path) -> AsyncIterator[Box]:
         yield Box(engine, DockerDriver(engine, label), packs, bases, label)
     finally:
         await remove_all(engine, label)
-        for image in await engine.request("GET", "/images/json", params={"filters": {"reference": [label]}}):
+        for image in await engine.request(
+            "GET", "/images/json", params={"filters": {"label": [f"paasd.instance={label}"]}}
+        ):
             await engine.request("DELETE", f"/images/{image['Id']}", params={"force": 1})
         await engine.close()
 
