@@ -67,6 +67,8 @@ class Engine:
                     self.request("DELETE", f"/networks/{network['Id']}")
             self.end(signal.SIGTERM)
         _ip("link", "delete", self._bridge)
+        # The engine mounts its data directory onto itself and leaves it so.
+        subprocess.run(["umount", str(self.root / "data")], check=False, timeout=10)
         shutil.rmtree(self.root, ignore_errors=True)
 
     def _answers(self) -> bool:
