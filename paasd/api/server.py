@@ -9,6 +9,7 @@ import logging
 import os
 import pwd
 import socket
+import stat
 import struct
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -123,8 +124,15 @@ def _in_group(uid: int, gid: int) -> bool:
 
 
 def _share_with_group(path: Path) -> None:
-    path.chmod(0o660)
+    """Let members of the group reach the socket and pass, not read, the directories above it. Without the group, or
+    the right to hand files to it, the socket is its owner's alone."""
+    path.chmod(0o600)
     try:
-        os.chown(path, -1, grp.getgrnam(GROUP).gr_gid)
+        group = grp.getgrnam(GROUP).gr_gid
+        for directory in (path.parent, path.parent.parent):
+            os.chown(directory, -1, group)
+            directory.chmod(stat.S_IMODE(directory.stat().st_mode) | 0o010)
+        os.chown(path, -1, group)
+        path.chmod(0o660)
     except (KeyError, PermissionError):
-        path.chmod(0o600)
+        return

@@ -36,7 +36,7 @@ def _modes(config: Config) -> Finding:
     """What lies in a closed directory is closed too, so only the top and what is opened on purpose counts."""
     closed = [config.data_dir, config.keys_dir, config.run_dir, config.repositories, config.database, config.api_socket]
     closed += [*config.keys_dir.glob("*"), config.edge_dir]
-    shared = {config.data_dir: _PASS, config.edge_dir: _PASS, config.api_socket: 0o060}
+    shared = {config.data_dir: _PASS, config.edge_dir: _PASS, config.run_dir: 0o010, config.api_socket: 0o060}
     for path in closed:
         if path.exists() and not path.name.endswith(".pub"):
             mode = path.stat().st_mode & 0o077 & ~shared.get(path, 0)

@@ -81,6 +81,7 @@ def test_a_life_from_demo_to_purge(ports: tuple[int, int, int]) -> None:
     assert done.status == 0, done.all
     assert f"http://hello.localhost:{http_port} answers:\n       200 OK" in done.out
     runs_as_its_own_user()
+    reached_by_members_of_the_group_only()
     examined_and_in_agreement()
     upgraded_under_load(http_port)
     uninstalled_and_brought_back(http_port)
@@ -98,7 +99,16 @@ def runs_as_its_own_user() -> None:
         assert int(status["Uid"].split()[0]) == paasd
         assert int(status["CapPrm"], 16) & ~sum(1 << number for number in capabilities) == 0
         assert status["NoNewPrivs"].strip() == "1"
-    assert Path("/var/lib/paasd").stat().st_mode & 0o777 == 0o700
+    assert Path("/var/lib/paasd").stat().st_mode & 0o777 == 0o710  # the group may pass to the API, not look
+
+
+def reached_by_members_of_the_group_only() -> None:
+    def apps_as(group: str) -> Done:
+        return run(["setpriv", "--reuid=nobody", f"--regid={group}", "--clear-groups", "paasd", "apps:list"])
+
+    assert "hello" in apps_as("paasd").out
+    refused = apps_as("nogroup")
+    assert refused.status == 1 and "may not use" in refused.err
 
 
 def examined_and_in_agreement() -> None:
