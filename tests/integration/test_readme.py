@@ -15,9 +15,9 @@ def normalised(text: str) -> list[str]:
     """Lines without what differs from push to push; steps of parallel stages sorted."""
     lines = [line.removeprefix("remote: ").rstrip() for line in text.splitlines() if line.startswith("remote: ")]
     lines = [re.sub(r"\b[0-9a-f]{8}\b", "REVISION", line) for line in lines]
+    # BuildKit calls a base image's step done or cached, as it pleases.
+    lines = [line for line in lines if "] FROM paasd/" not in line and not line.strip().startswith("done in")]
     lines = [re.sub(r"\d+\.\d+ ?s", "N s", line) for line in lines]
-    lines = [re.sub(r"(bookworm|trixie|noble|sid)$", "SUITE", line) for line in lines]
-    lines = [re.sub(r"\[\S+ 1/(\d)\] FROM", r"[1/\1] FROM", line) for line in lines]
     lines = [re.sub(r"http://hello\.localhost(:\d+)?", "URL", line) for line in lines]
     return sorted(line for line in lines if line.strip())
 
