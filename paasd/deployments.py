@@ -8,6 +8,7 @@ from paasd import events
 from paasd.database import Database, Row, Transaction, new_id, now
 from paasd.errors import NotFound
 from paasd.models import App, Release, Status
+from paasd.numbered import Table, abandon_unfinished, by_number, next_number, page
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,7 @@ class Deployments:
 
     async def begin(self, app: App, release: Release, actor: str) -> Deployment:
         async with self._database.transaction() as tx:
-            top = await tx.fetch_one("SELECT max(number) AS top FROM deployments WHERE app_id = ?", app.id)
-            number = ((top["top"] if top else None) or 0) + 1
+            number = await next_number(tx, Table.DEPLOYMENTS, app.id)
             await tx.execute(
                 "INSERT INTO deployments (id, organization_id, app_id, number, build_id, release_id, status, phase,"
                 " created_by, created_at) VALUES (?, ?, ?, ?, ?, ?, 'running', 'releasing', ?, ?)",
@@ -58,37 +58,18 @@ class Deployments:
 
     async def of(self, app: App, *, before: int = 0, limit: int = 50) -> list[Deployment]:
         """Newest first, numbers under `before` when given."""
-        rows = await self._database.fetch(
-            "SELECT * FROM deployments WHERE organization_id = ? AND app_id = ? AND (? = 0 OR number < ?)"
-            " ORDER BY number DESC LIMIT ?",
-            app.organization_id,
-            app.id,
-            before,
-            before,
-            limit,
-        )
+        rows = await page(self._database, Table.DEPLOYMENTS, app, before, limit)
         return [_row(row) for row in rows]
 
     async def by_number(self, app: App, number: int) -> Deployment:
-        row = await self._database.fetch_one(
-            "SELECT * FROM deployments WHERE organization_id = ? AND app_id = ? AND number = ?",
-            app.organization_id,
-            app.id,
-            number,
-        )
+        row = await by_number(self._database, Table.DEPLOYMENTS, app, number)
         if row is None:
             raise NotFound(f"{app.name} has no deployment {number}", hint=f"List them with: deployments {app.name}")
         return _row(row)
 
     async def abandon_unfinished(self, reason: str) -> int:
         """At start: whatever was under way when the daemon died has failed; the old release still serves."""
-        async with self._database.transaction() as tx:
-            return await tx.execute(
-                "UPDATE deployments SET status = 'failed', reason = ?, finished_at = ?"
-                " WHERE status IN ('queued', 'running')",
-                reason,
-                now(),
-            )
+        return await abandon_unfinished(self._database, Table.DEPLOYMENTS, reason)
 
     async def unfinished(self, app: App) -> list[int]:
         """Numbers of the deployments that are called queued or running."""

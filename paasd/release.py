@@ -11,6 +11,7 @@ from paasd import events
 from paasd.database import Database, Row, new_id, now
 from paasd.errors import NotFound
 from paasd.models import App, Build, ProcessType, Release, Secret
+from paasd.numbered import Table, by_number, next_number, page
 from paasd.secrets import Vault
 
 
@@ -68,27 +69,14 @@ class Releases:
         return await self.get(app, app.release_id) if app.release_id else None
 
     async def by_number(self, app: App, number: int) -> Release:
-        row = await self._database.fetch_one(
-            "SELECT * FROM releases WHERE organization_id = ? AND app_id = ? AND number = ?",
-            app.organization_id,
-            app.id,
-            number,
-        )
+        row = await by_number(self._database, Table.RELEASES, app, number)
         if row is None:
             raise NotFound(f"{app.name} has no release v{number}", hint=f"List them with: releases {app.name}")
         return self._release(app, row)
 
     async def of(self, app: App, *, before: int = 0, limit: int = 50) -> list[Release]:
         """Newest first, numbers under `before` when given."""
-        rows = await self._database.fetch(
-            "SELECT * FROM releases WHERE organization_id = ? AND app_id = ? AND (? = 0 OR number < ?)"
-            " ORDER BY number DESC LIMIT ?",
-            app.organization_id,
-            app.id,
-            before,
-            before,
-            limit,
-        )
+        rows = await page(self._database, Table.RELEASES, app, before, limit)
         return [self._release(app, row) for row in rows]
 
     async def was_live(self, app: App) -> set[int]:
@@ -131,8 +119,7 @@ class Releases:
     async def _insert(self, app: App, release: Release) -> Release:
         sealed = self._vault.seal_all(release.config, _place(app, release.id))
         async with self._database.transaction() as tx:
-            row = await tx.fetch_one("SELECT max(number) AS top FROM releases WHERE app_id = ?", app.id)
-            number = ((row["top"] if row else None) or 0) + 1
+            number = await next_number(tx, Table.RELEASES, app.id)
             await tx.execute(
                 "INSERT INTO releases (id, organization_id, app_id, number, build_id, image, run_as, config,"
                 " process_types, checks, description, created_by, created_at)"

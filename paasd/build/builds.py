@@ -14,6 +14,7 @@ from paasd import events
 from paasd.database import Database, Row, new_id, now
 from paasd.errors import NotFound
 from paasd.models import App, Push, Status
+from paasd.numbered import Table, abandon_unfinished, by_number, next_number, page
 
 _log = logging.getLogger(__name__)
 
@@ -47,8 +48,7 @@ class Builds:
     async def request(self, app: App, push: Push) -> BuildRow:
         """Record an accepted push as a queued build."""
         async with self._database.transaction() as tx:
-            top = await tx.fetch_one("SELECT max(number) AS top FROM builds WHERE app_id = ?", app.id)
-            number = ((top["top"] if top else None) or 0) + 1
+            number = await next_number(tx, Table.BUILDS, app.id)
             build_id = new_id()
             await tx.execute(
                 "INSERT INTO builds (id, organization_id, app_id, number, revision, branch, pushed_by, status,"
@@ -114,37 +114,18 @@ class Builds:
 
     async def of(self, app: App, *, before: int = 0, limit: int = 50) -> list[BuildRow]:
         """Newest first, numbers under `before` when given."""
-        rows = await self._database.fetch(
-            "SELECT * FROM builds WHERE organization_id = ? AND app_id = ? AND (? = 0 OR number < ?)"
-            " ORDER BY number DESC LIMIT ?",
-            app.organization_id,
-            app.id,
-            before,
-            before,
-            limit,
-        )
+        rows = await page(self._database, Table.BUILDS, app, before, limit)
         return [_row(row) for row in rows]
 
     async def by_number(self, app: App, number: int) -> BuildRow:
-        row = await self._database.fetch_one(
-            "SELECT * FROM builds WHERE organization_id = ? AND app_id = ? AND number = ?",
-            app.organization_id,
-            app.id,
-            number,
-        )
+        row = await by_number(self._database, Table.BUILDS, app, number)
         if row is None:
             raise NotFound(f"{app.name} has no build {number}", hint=f"List them with: builds {app.name}")
         return _row(row)
 
     async def abandon_unfinished(self, reason: str) -> int:
         """At start: whatever was under way when the daemon died has failed."""
-        async with self._database.transaction() as tx:
-            return await tx.execute(
-                "UPDATE builds SET status = 'failed', reason = ?, finished_at = ?"
-                " WHERE status IN ('queued', 'running')",
-                reason,
-                now(),
-            )
+        return await abandon_unfinished(self._database, Table.BUILDS, reason)
 
     async def unfinished(self, app: App) -> list[int]:
         """Numbers of the builds that are called queued or running."""

@@ -1,0 +1,54 @@
+"""Rows that are numbered per app (builds, releases, deployments): the next number, one by number, a page of them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from paasd.database import Database, Row, Transaction, now
+from paasd.models import App
+
+
+class Table(StrEnum):
+    """The numbered tables; names that go into SQL come from here only."""
+
+    BUILDS = "builds"
+    RELEASES = "releases"
+    DEPLOYMENTS = "deployments"
+
+
+async def next_number(tx: Transaction, table: Table, app_id: str) -> int:
+    row = await tx.fetch_one(f"SELECT max(number) AS top FROM {table} WHERE app_id = ?", app_id)  # noqa: S608
+    return ((row["top"] if row else None) or 0) + 1
+
+
+async def by_number(database: Database, table: Table, app: App, number: int) -> Row | None:
+    return await database.fetch_one(
+        f"SELECT * FROM {table} WHERE organization_id = ? AND app_id = ? AND number = ?",  # noqa: S608
+        app.organization_id,
+        app.id,
+        number,
+    )
+
+
+async def page(database: Database, table: Table, app: App, before: int, limit: int) -> list[Row]:
+    """Newest first, numbers under `before` unless that is 0."""
+    return await database.fetch(
+        f"SELECT * FROM {table} WHERE organization_id = ? AND app_id = ? AND (? = 0 OR number < ?)"  # noqa: S608
+        " ORDER BY number DESC LIMIT ?",
+        app.organization_id,
+        app.id,
+        before,
+        before,
+        limit,
+    )
+
+
+async def abandon_unfinished(database: Database, table: Table, reason: str) -> int:
+    """At start: what was under way when the daemon died has failed. Returns how many."""
+    async with database.transaction() as tx:
+        return await tx.execute(
+            f"UPDATE {table} SET status = 'failed', reason = ?, finished_at = ?"  # noqa: S608
+            " WHERE status IN ('queued', 'running')",
+            reason,
+            now(),
+        )
