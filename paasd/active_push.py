@@ -34,6 +34,10 @@ class ActivePush:
             raise asyncio.CancelledError
         self._past_switch = True
 
+    def finish(self) -> None:
+        """It succeeded or failed: too late to end it."""
+        self._past_switch = True
+
     async def end_when(self, gone: asyncio.Event) -> None:
         """End the push once its pusher has left."""
         await gone.wait()

@@ -91,9 +91,6 @@ class Apps:
     async def set_deploy_branch(self, app: App, branch: str) -> None:
         await self._set(app, "deploy_branch", branch)
 
-    async def set_stopped(self, app: App, stopped: bool) -> None:
-        await self._set(app, "stopped", int(stopped))
-
     async def set_scale(self, actor: Actor, app: App, scale: Mapping[str, int]) -> App:
         """Merge new counts into the app's scale. Raises InvalidInput."""
         for name, count in scale.items():

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
@@ -108,13 +107,16 @@ class Deployer:
             raise active.reason from None
         finally:
             watch.cancel()
-            active.done.set()
-            await asyncio.shield(self._builder.settle(app, build, active.reason))
-            self._active.discard(active)
-            if self._pushes.get(app.id) is active:
-                del self._pushes[app.id]
-            progress.remove(log.write)
-            await log.close()
+            active.finish()
+            try:
+                await asyncio.shield(self._builder.settle(app, build, active.reason))
+                progress.remove(log.write)
+                await log.close()
+            finally:
+                self._active.discard(active)
+                if self._pushes.get(app.id) is active:
+                    del self._pushes[app.id]
+                active.done.set()
 
     def cancel(self, app: App, number: int | None, reason: PaasdError) -> BuildRow:
         """End the app's push under way. Raises NotFound when there is none, Conflict when it is already live."""
@@ -215,10 +217,8 @@ class Deployer:
     async def stop(self, app: App, progress: Progress) -> None:
         """Take the app out of service; its release stays what `ps:start` brings back."""
         async with self._changing(app):
-            await self._apps.set_stopped(app, True)
-            await self._edge.set_route(Route(app.name))
             rows = await self._instances.of(app)
-            await self._instances.retire([row.name for row in rows], time.time())
+            await self._go_live.take_down(app, rows)
             for row in await self._instances.of(app):
                 self._retirement.begin(row)
             await self._retirement.finish({row.name for row in rows})

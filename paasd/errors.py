@@ -25,7 +25,7 @@
     └── DiskFull 507
 
 Foreign errors are translated into these where they enter (`docker_engine.py`, `route/`, `push/`). Each front door
-renders them once: `api/middleware.py` as RFC 9457 problem details, `cli/` and the push stream as ` !     ` lines.
+renders them once: `api/server.py` as RFC 9457 problem details, `cli/` and the push stream as ` !     ` lines.
 """
 
 from __future__ import annotations

@@ -153,6 +153,15 @@ class GoLive:
         for row in await self._instances.of(app, "retiring"):
             self._retirement.begin(row)
 
+    async def take_down(self, app: App, rows: Sequence[InstanceRow]) -> None:
+        """The app is stopped and its instances are retiring, in one transaction; the reconciler finishes what a crash
+        leaves of the rest."""
+        async with self._database.transaction() as tx:
+            await tx.execute("UPDATE apps SET stopped = 1 WHERE id = ?", app.id)
+            for row in rows:
+                await mark(tx, row.name, "retiring", time.time())
+        await self._edge.set_route(Route(app.name))
+
     async def route_of(self, app: App) -> Route:
         """The route the database wants for an app."""
         release = await self._releases.current(app)

@@ -244,7 +244,7 @@ class Release:
     config: Mapping[str, Secret]
     process_types: tuple[ProcessType, ...]
     checks: Mapping[str, Any]
-    """`healthchecks` of app.json, merged with what `checks:set` says."""
+    """`healthchecks` of app.json; what `checks:set` says is laid over it when instances are checked."""
     description: str
     created_by: str
     created_at: float

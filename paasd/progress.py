@@ -3,7 +3,11 @@ seven spaces for detail, ` !     ` for a warning."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+
+_ESCAPES = re.compile(r"\x1b(?:\[[0-9;:?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.)")
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 Sink = Callable[[str], None]
 
@@ -36,5 +40,11 @@ class Progress:
             self._write(f" !     {line}")
 
     def _write(self, line: str) -> None:
+        line = without_controls(line)
         for sink in list(self._sinks):
             sink(line)
+
+
+def without_controls(text: str) -> str:
+    """Text that cannot steer a terminal: escape sequences (ECMA-48) and control characters left out, tabs kept."""
+    return _CONTROLS.sub("", _ESCAPES.sub("", text))

@@ -223,7 +223,10 @@ class Reconciler:
             if row.state == "retiring":
                 self._retirement.begin(row)
             elif row.state == "live" and not _serves(actual.get(row.name), row) and row.app_id in apps:
-                await self._revive(apps[row.app_id], row)
+                try:
+                    await self._revive(apps[row.app_id], row)
+                except PaasdError as error:  # the others must not wait for this one
+                    _log.warning("%s cannot be started again: %s", row.name, error.detail)
 
     async def _revive(self, app: App, row: InstanceRow) -> None:
         """Start a live instance that somebody removed, stopped or cut off behind our back."""

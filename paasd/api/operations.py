@@ -21,6 +21,7 @@ from paasd.progress import Progress
 _log = logging.getLogger(__name__)
 
 NDJSON = "application/x-ndjson"
+_MAX_WAITING = 5000
 _LOOK = 0.25
 """Seconds between two looks whether the client is still there."""
 
@@ -115,11 +116,11 @@ async def _stream(operation: Operation, call: Call) -> web.StreamResponse:
     """Run the handler in a task of its own and send what it reports. A client that leaves sets `call.gone`; whether
     that ends the work is the handler's decision."""
     queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-    call.progress.add(lambda line: queue.put_nowait({"line": line}))
+    call.progress.add(lambda line: _enqueue(queue, line))
     response = web.StreamResponse(headers={"Content-Type": NDJSON, "X-Accel-Buffering": "no"})
     await response.prepare(call.request)
     task = asyncio.create_task(_outcome(operation, call, queue))
-    looking = asyncio.create_task(_look_for_absence(call))
+    looking = asyncio.create_task(look_for_absence(call))
     try:
         while True:
             message = await queue.get()
@@ -129,6 +130,14 @@ async def _stream(operation: Operation, call: Call) -> web.StreamResponse:
     finally:
         await asyncio.wait([task])
         looking.cancel()
+
+
+def _enqueue(queue: asyncio.Queue[dict[str, Any]], line: str) -> None:
+    """A reader slower than the work misses lines rather than having the daemon keep them all."""
+    if queue.qsize() < _MAX_WAITING:
+        queue.put_nowait({"line": line})
+    elif queue.qsize() == _MAX_WAITING:
+        queue.put_nowait({"line": " !     Output comes faster than it can be sent; some lines are left out."})
 
 
 async def _outcome(operation: Operation, call: Call, queue: asyncio.Queue[dict[str, Any]]) -> None:
@@ -148,7 +157,8 @@ async def _send(response: web.StreamResponse, call: Call, message: dict[str, Any
         call.gone.set()
 
 
-async def _look_for_absence(call: Call) -> None:
+async def look_for_absence(call: Call) -> None:
+    """Returns, and sets `call.gone`, once the client has left."""
     session = call.request.get("session")
     while not call.gone.is_set():
         transport = call.request.transport

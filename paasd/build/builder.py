@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from paasd import failpoints
+from paasd.build import dockerfile_rules
 from paasd.build.base_images import BaseImages
 from paasd.build.buildkit import build_image
 from paasd.build.buildpacks import Buildpacks
@@ -93,9 +94,10 @@ class Builder:
 
     async def prune_images(self) -> list[str]:
         """Remove our images that no release within reach of a rollback uses; returns their names."""
+        present = await self._own_images()
         wanted = await self._wanted_images()
         removed = []
-        for name in await self._own_images():
+        for name in present:
             if name not in wanted:
                 try:
                     await self._engine.request("DELETE", f"/images/{name}", params={"noprune": 0})
@@ -112,6 +114,9 @@ class Builder:
         manifest = await asyncio.to_thread(lambda: checkout.manifest)
         progress.step(f"Detecting how to build {app.name} ({build.branch}, {build.revision[:8]})")
         plan = await asyncio.to_thread(self._buildpacks.plan, checkout, self._config.run.port)
+        if plan.in_repository:
+            text = await asyncio.to_thread(checkout.read, plan.dockerfile)
+            dockerfile_rules.check(text or "", self._config.label)
         for reason in plan.reasons:
             progress.detail(reason)
         progress.step(f"Building {app.name} with the buildpack {plan.buildpack}")
@@ -163,13 +168,17 @@ class Builder:
     async def _own_images(self) -> list[str]:
         filters = {"label": [f"{_INSTANCE}={self._config.label}"]}
         found = await self._engine.request("GET", "/images/json", params={"filters": filters})
-        return [tag for image in found for tag in image.get("RepoTags") or []]
+        # Only names we gave: others may have tagged our images, or built on them, for purposes of their own.
+        tags = [tag for image in found for tag in image.get("RepoTags") or []]
+        return [tag for tag in tags if tag.startswith(f"{self._config.label}/")]
 
     async def _wanted_images(self) -> set[str]:
         """Images of the last N releases of every app, of what is live or still runs, and of builds under way."""
         rows = await self._database.fetch(
             "SELECT image FROM (SELECT image, row_number() OVER (PARTITION BY app_id ORDER BY number DESC) AS age"
-            " FROM releases) WHERE age <= ?"
+            " FROM releases WHERE id IN (SELECT release_id FROM deployments WHERE status = 'succeeded')) WHERE age <= ?"
+            " UNION SELECT image FROM releases WHERE id IN"
+            " (SELECT release_id FROM deployments WHERE status = 'running')"
             " UNION SELECT image FROM releases WHERE id IN"
             " (SELECT release_id FROM apps UNION SELECT release_id FROM instances)",
             self._config.keep.releases,

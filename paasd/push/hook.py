@@ -36,7 +36,10 @@ def relay(body: bytes) -> int:
     while answer.readline() not in (b"\r\n", b""):
         pass
     for line in answer:
-        message = json.loads(line)
+        try:
+            message = json.loads(line)
+        except ValueError:
+            break  # cut off in the middle
         if "line" in message:
             say(message["line"])
         elif "result" in message:

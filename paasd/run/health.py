@@ -22,6 +22,7 @@ _POLL = 0.01
 _LOOK = 0.25
 """Seconds between two looks at the container itself while its port is silent."""
 _WORKER_UPTIME = 3.0
+_MAX_BODY = 64 * 1024
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,11 @@ class Health:
         up_at = started + check.uptime
         while (left := up_at - time.monotonic()) > 0:
             await self._look(row)
+            if time.monotonic() > deadline:
+                raise HealthCheckFailed(
+                    f"{_name(row)} is up, but its uptime of {check.uptime:g} s is longer than a deployment may take",
+                    hint="Set a shorter one with checks:set, or raise run.start_timeout in paasd.toml.",
+                )
             await asyncio.sleep(min(left, _LOOK))
         await self._look(row)
         return time.monotonic() - started
@@ -208,7 +214,9 @@ async def _get(session: aiohttp.ClientSession, url: str, deadline: float) -> tup
     try:
         async with asyncio.timeout(max(0.05, deadline - time.monotonic())):
             async with session.get(url, allow_redirects=False) as response:
-                body = await response.content.read(64 * 1024)
+                body = b""
+                while len(body) < _MAX_BODY and (piece := await response.content.read(_MAX_BODY - len(body))):
+                    body += piece
                 return response.status, body.decode(errors="replace")
     except aiohttp.ClientConnectorError:
         return 0, ""

@@ -25,6 +25,7 @@ from paasd.run.instances import (
 )
 
 _LOG_TAIL = 30
+_MAX_LINE = 16 * 1024
 
 
 class Rollout:
@@ -128,7 +129,8 @@ class Rollout:
             while (piece := await one_off.read()) is not None:
                 *lines, pending = (pending + piece[1]).split(b"\n")
                 for line in lines:
-                    progress.detail(line.decode(errors="backslashreplace"))
+                    progress.detail(line[:_MAX_LINE].decode(errors="backslashreplace"))
+                pending = pending[:_MAX_LINE]
             if pending:
                 progress.detail(pending.decode(errors="backslashreplace"))
             return await one_off.wait()

@@ -17,7 +17,10 @@ _SYMLINK, _SUBMODULE = "120000", "160000"
 _PREFETCH_FILES, _PREFETCH_SIZE = 200, 256 * 1024
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _LFS_POINTER_SIZE = 200
+_MAX_TEXT = 1024 * 1024
+_MAX_LINK = 4096
 MAX_FILES = 300_000
+MAX_BYTES = 8 * 1024**3
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,11 @@ class GitCheckout:
         entry = self.entries.get(path)
         if entry is None or entry.mode in (_SYMLINK, _SUBMODULE):
             return None
+        if entry.size > _MAX_TEXT:
+            raise SourceRejected(
+                f"{shown(path)} has {entry.size} bytes; paasd reads files of at most {_MAX_TEXT}",
+                hint="Files such as Procfile, app.json and requirements.txt are small; this one is something else.",
+            )
         if entry.object_id not in self._cache:
             command = [git.GIT, "-C", str(self.repository), "cat-file", "blob", entry.object_id]
             done = subprocess.run(command, env=git.environment(self.env), capture_output=True, timeout=30, check=True)
@@ -75,8 +83,15 @@ async def open_checkout(repository: Path, revision: str, quarantine: Path | None
     """
     env = quarantine_environment(repository, quarantine)
     listing = await git.run(repository, "ls-tree", "-r", "-z", "-l", "--full-tree", revision, env=env)
-    tree = (await git.run(repository, "rev-parse", f"{revision}^{{tree}}", env=env)).decode().strip()
+    names = await git.run(repository, "rev-parse", f"{revision}^{{commit}}", f"{revision}^{{tree}}", env=env)
+    commit, tree = names.decode().split()
+    if commit != revision:
+        raise SourceRejected(
+            "the branch would point at a tag object, which Git refuses",
+            hint="Push the commit itself: git push <remote> 'TAG^{commit}:refs/heads/main'",
+        )
     entries = _entries(listing)
+    _refuse_large(entries)
     if not entries:
         raise SourceRejected("the pushed commit holds no files", hint="Add and commit your app's files, then push.")
     if len(entries) > MAX_FILES:
@@ -90,6 +105,19 @@ async def open_checkout(repository: Path, revision: str, quarantine: Path | None
     _refuse_escaping_links(checkout)
     _refuse_lfs(checkout)
     return checkout
+
+
+def _refuse_large(entries: Mapping[str, Entry]) -> None:
+    """Before anything is read: a small push may unpack to far more than any disk holds."""
+    total = sum(entry.size for entry in entries.values())
+    if total > MAX_BYTES:
+        raise SourceRejected(
+            f"the pushed commit unpacks to {total / 1024**3:.1f} GiB, more than {MAX_BYTES / 1024**3:.0f} GiB",
+            hint="Keep large data outside the repository.",
+        )
+    for path, entry in entries.items():
+        if entry.mode == _SYMLINK and entry.size > _MAX_LINK:
+            raise SourceRejected(f"the symbolic link {shown(path)} has a target of {entry.size} bytes")
 
 
 def quarantine_environment(repository: Path, quarantine: Path | None) -> dict[str, str]:

@@ -74,10 +74,10 @@ class Repositories:
     def _sweep(self, age: float) -> None:
         # receive-pack killed with SIGKILL leaves its quarantine behind and no ref to it.
         for leftover in self._root.glob("*.git/objects/tmp_objdir-incoming-*"):
-            if time.time() - leftover.stat().st_mtime >= age:
+            if _age(leftover) >= age:
                 shutil.rmtree(leftover, ignore_errors=True)
         for lock in self._root.glob("*.git/**/*.lock"):
-            if time.time() - lock.stat().st_mtime >= age:
+            if _age(lock) >= age:
                 lock.unlink(missing_ok=True)
 
     def _configure(self, path: Path) -> None:
@@ -102,3 +102,11 @@ class Repositories:
         temporary.write_text(f"#!{sys.executable} -IS\n{source.read_text()}")
         temporary.chmod(0o700)
         temporary.replace(hook)
+
+
+def _age(path: Path) -> float:
+    """Seconds since the last change; less than nothing for what Git removed meanwhile."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return -1.0

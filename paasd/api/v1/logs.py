@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Sequence
 
 from aiohttp import web
 
-from paasd.api.operations import NDJSON, Call, Operation
+from paasd.api.operations import NDJSON, Call, Operation, look_for_absence
 from paasd.api.v1.shapes import instant
 from paasd.errors import InvalidInput
 from paasd.identity.policy import Action
@@ -33,16 +34,28 @@ class LogsResource:
         process = call.request.query.get("process")
         response = web.StreamResponse(headers={"Content-Type": NDJSON, "X-Accel-Buffering": "no"})
         await response.prepare(call.request)
-        try:
-            if call.number("follow"):
-                async for line in self._logs.follow(call.app, tail, process):
-                    await response.write(_encode(line))
-            else:
-                for line in await self._logs.recent(call.app, tail, process):
-                    await response.write(_encode(line))
-        except (ConnectionError, asyncio.CancelledError):
-            pass  # the reader left
+        if call.number("follow"):
+            await self._follow(call, response, tail, process)
+            return response
+        with contextlib.suppress(ConnectionError):  # the reader left
+            for line in await self._logs.recent(call.app, tail, process):
+                await response.write(_encode(line))
         return response
+
+    async def _follow(self, call: Call, response: web.StreamResponse, tail: int, process: str | None) -> None:
+        """Until the reader leaves, which a quiet app would never notice by writing."""
+
+        async def copy() -> None:
+            async for line in self._logs.follow(call.app, tail, process):
+                await response.write(_encode(line))
+
+        tasks = [asyncio.create_task(copy()), asyncio.create_task(look_for_absence(call))]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _encode(line: LogLine) -> bytes:

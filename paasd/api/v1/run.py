@@ -15,7 +15,7 @@ from typing import Annotated
 import pydantic
 from aiohttp import WSMsgType, web
 
-from paasd.api.operations import Body, Call, Operation
+from paasd.api.operations import Body, Call, Operation, look_for_absence
 from paasd.drivers.base import OneOff
 from paasd.errors import InvalidInput, PaasdError
 from paasd.identity.policy import Action
@@ -51,7 +51,7 @@ class RunResource:
         try:
             one_off = await self._one_offs.start(call.actor, call.app, command, terminal)
             async with one_off:
-                await socket.send_json({"exit": await _converse(socket, one_off)})
+                await socket.send_json({"exit": await _converse(call, socket, one_off)})
         except PaasdError as error:
             await socket.send_json({"error": error.problem()})
         except ConnectionError:
@@ -60,21 +60,23 @@ class RunResource:
         return socket
 
 
-async def _converse(socket: web.WebSocketResponse, one_off: OneOff) -> int:
+async def _converse(call: Call, socket: web.WebSocketResponse, one_off: OneOff) -> int:
     """Copy both ways until the command ends. Raises ConnectionError when the client leaves first."""
     output = asyncio.create_task(_copy_output(socket, one_off))
     listening = asyncio.create_task(_copy_input(socket, one_off))
+    looking = asyncio.create_task(look_for_absence(call))
     try:
-        await asyncio.wait([output, listening], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([output, listening, looking], return_when=asyncio.FIRST_COMPLETED)
         if not output.done():
-            listening.result()
+            if listening.done():
+                listening.result()
             raise ConnectionError("the client left")
         output.result()
         return await one_off.wait()
     finally:
-        for task in (output, listening):
+        for task in (output, listening, looking):
             task.cancel()
-        await asyncio.gather(output, listening, return_exceptions=True)
+        await asyncio.gather(output, listening, looking, return_exceptions=True)
 
 
 async def _copy_output(socket: web.WebSocketResponse, one_off: OneOff) -> None:
