@@ -367,8 +367,18 @@ run_demo() {
   [ "$status" = 0 ] || die "the demo did not work" "Look at: paasd builds:log hello, and paasd doctor"
 }
 
+# A fact of the app hello, from its JSON; nothing when there is no such app.
+hello() {
+  "$PAASD" apps:info hello --json 2> /dev/null | "$PYTHON" -c 'import json, sys; print(json.load(sys.stdin)[sys.argv[1]])' "$1" 2> /dev/null
+}
+
 demo_push() {
-  local work=$1 ssh_port http_port url
+  local work=$1 ssh_port http_port url created
+  created=$(hello created_at || true)
+  if [ -n "$created" ] && [ "$created" != "$(cat "$CONFIG_DIR/demo-app" 2> /dev/null)" ]; then
+    say " !     An app hello exists that is not the demo's, so it is left alone"
+    return 1
+  fi
   ssh_port=$(setting ssh.port) http_port=$(setting http.port)
   ssh-keygen -q -t ed25519 -N '' -C demo -f "$work/key" || return
   "$PAASD" keys:remove demo > /dev/null 2>&1 || true
@@ -381,7 +391,8 @@ demo_push() {
   git -C "$work/hello" add -A || return
   git -C "$work/hello" -c user.name=paasd -c user.email=paasd@localhost commit -q -m "Example" || return
   git -C "$work/hello" push -q --force "ssh://paasd@127.0.0.1:$ssh_port/hello" main || return
-  url=$("$PAASD" apps:info hello --json | "$PYTHON" -c 'import json, sys; print(json.load(sys.stdin)["url"])') || return
+  hello created_at > "$CONFIG_DIR/demo-app" || return
+  url=$(hello url) || return
   say "-----> $url answers:"
   "$PYTHON" - "$url" "$http_port" <<'PY'
 import http.client
