@@ -92,7 +92,7 @@ class Daemon:
         repositories = self._repositories = Repositories(config)
         builds = Builds(database, config.build_logs, config.build.log_limit)
         buildpacks = Buildpacks(_ROOT / "buildpacks")
-        bases = BaseImages(engine, config.build, buildpacks.bases, config.data_dir / "cache")
+        bases = BaseImages(engine, config.build, buildpacks.recipes, config.data_dir / "cache")
         builder = Builder(config, database, engine, builds, BuildQueue(config.build.concurrency), buildpacks, bases)
         deployments, instances = Deployments(database), Instances(database, config.label)
         retirement = Retirement(driver, instances, edge.in_flight, config.run)

@@ -200,26 +200,6 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How a buildpack builds one checkout; pure data, made without touching the engine."""
-
-    buildpack: str
-    dockerfile: str
-    """Its path inside the repository when `in_repository`; empty when the buildpack's template makes it."""
-    process_types: tuple[ProcessType, ...]
-    """Used when the repository has no Procfile."""
-    reasons: tuple[str, ...] = ()
-    """Lines for the build log: what was detected and which file decided it."""
-    in_repository: bool = False
-    user: str | None = None
-    """`uid:gid` to run as; None keeps the image's own user."""
-    bases: tuple[str, ...] = ()
-    """Local base images that must exist before the build starts."""
-    values: Mapping[str, Any] = field(default_factory=dict)
-    """What the templates of the buildpack need."""
-
-
-@dataclass(frozen=True)
 class Build:
     id: str
     app_id: str

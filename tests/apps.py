@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import secrets
 
-DOCKERFILE = "FROM paasd/python:bookworm\nWORKDIR /app\nCOPY . /app/\n"
+DOCKERFILE = "FROM paasd/python:3.13\nWORKDIR /app\nCOPY . /app/\n"
 
 _SERVER = """
 import http.server, os, signal, sys, threading, time

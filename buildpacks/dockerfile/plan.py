@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 
 from paasd.build.buildkit import pin_frontend
-from paasd.build.buildpacks import Source
-from paasd.models import Plan, ProcessType
+from paasd.build.plan import Plan, Settings, Source
+from paasd.models import ProcessType
 
-# ` AS <stage>` and a tag may follow; the suite in the tag is the author's choice.
-_OUR_BASE = re.compile(r"^\s*FROM\s+(?:--\S+\s+)*paasd/([a-z][a-z0-9-]*)(?=[\s:]|$)", re.IGNORECASE | re.MULTILINE)
+# A tag may follow, then ` AS <stage>`.
+_OUR_BASE = re.compile(
+    r"^\s*FROM\s+(?:--\S+\s+)*paasd/([a-z][a-z0-9-]*(?::[A-Za-z0-9._-]+)?)(?=\s|$)", re.IGNORECASE | re.MULTILINE
+)
 
 
-def plan(source: Source, settings: Mapping[str, str]) -> Plan | None:
-    path = settings.get("dockerfile", "Dockerfile")
+def plan(source: Source, settings: Settings) -> Plan | None:
+    path = settings.dockerfile or "Dockerfile"
     text = source.read(path)
     if text is None:
         return None
@@ -25,5 +26,6 @@ def plan(source: Source, settings: Mapping[str, str]) -> Plan | None:
         process_types=(ProcessType("web", None),),
         reasons=(f"{path}: built as it is; web runs its CMD and must listen on $PORT",),
         in_repository=True,
-        bases=tuple(dict.fromkeys(_OUR_BASE.findall(text))),
+        bases=tuple(dict.fromkeys(name.replace(":", "@") for name in _OUR_BASE.findall(text))),
+        target=settings.target,
     )

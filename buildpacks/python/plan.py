@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
-from paasd.build.buildpacks import Source
+from paasd.build.plan import Plan, Settings, Source
 from paasd.errors import SourceRejected
-from paasd.models import Plan, ProcessType
+from paasd.models import ProcessType
 
 REQUIREMENTS = "requirements.txt"
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]*")
@@ -24,13 +24,14 @@ _ASGI = re.compile(
 )
 
 
-def plan(source: Source, settings: Mapping[str, str]) -> Plan | None:
+def plan(source: Source, settings: Settings) -> Plan | None:
     has_procfile = "Procfile" in source.files
     scripts = any(path.endswith(".py") and "/" not in path for path in source.files)
     if REQUIREMENTS not in source.files and not (has_procfile and scripts):
         return None
     requirements = _Requirements(source)
-    reasons = [requirements.reason]
+    version = settings.versions[0]
+    reasons = [f"Python {version}, the default", requirements.reason]
     process_types: tuple[ProcessType, ...] = ()
     if not has_procfile:
         command, reason = _start_command(source, requirements.names)
@@ -38,12 +39,12 @@ def plan(source: Source, settings: Mapping[str, str]) -> Plan | None:
         reasons.append(reason)
     return Plan(
         buildpack="python",
-        dockerfile="",
         process_types=process_types,
         reasons=tuple(reasons),
         user="10001:10001",
-        bases=("python-build", "python"),
-        values={"requirements": requirements.files, "needs_code": requirements.needs_code},
+        versions={"python": version},
+        bases=(f"python-build@{version}", f"python@{version}"),
+        values={"version": version, "requirements": requirements.files, "needs_code": requirements.needs_code},
     )
 
 

@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 
-from paasd.build.buildpacks import Source
+from paasd.build.plan import Plan, Settings, Source
 from paasd.errors import SourceRejected
-from paasd.models import Plan, ProcessType, shown
+from paasd.models import ProcessType, shown
 
 _ROOT_LINE = re.compile(r"root:\s*(\S.*?)\s*(?:#.*)?", re.IGNORECASE)
 _FOLDER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]*")
 _COMMAND = "exec nginx -e stderr -c /etc/nginx/paasd.conf"
 
 
-def plan(source: Source, settings: Mapping[str, str]) -> Plan | None:
+def plan(source: Source, settings: Settings) -> Plan | None:
     found = _root(source)
     if found is None:
         return None
     folder, reason = found
     return Plan(
         buildpack="static",
-        dockerfile="",
         process_types=(ProcessType("web", _COMMAND),),
         reasons=(reason,),
         user="10001:10001",
         bases=("static",),
+        files=("nginx.conf",),
         values={"folder": folder},
     )
 

@@ -23,7 +23,7 @@ _COMPONENTS = {
 }
 _DISTRIBUTION_KEYRING = re.compile(r"/(?:debian|ubuntu)-archive-[\w-]*\.(?:gpg|pgp|asc)$")
 _POCKETS = ("", "-updates", "-security")
-_DEBIAN_SUITES = {"bullseye", "bookworm", "trixie", "forky", "sid"}
+_DEBIAN_SUITES = ("bullseye", "bookworm", "trixie", "forky", "sid")
 _ROLLING = {"sid", "unstable"}
 _ONE_LINE = re.compile(r"deb\s+(?:\[(?P<options>[^\]]*)\]\s+)?(?P<uri>\S+)\s+(?P<suite>\S+)\s+(?P<components>.+)")
 # Paths on the host and commands of the host mean nothing inside an image; the rest of what apt keeps is its tables.
@@ -57,6 +57,11 @@ def suite_for(wanted: str, os_release: Mapping[str, str]) -> str:
     """The suite to use on this host: `wanted`, except that an Ubuntu host cannot make Debian's suites."""
     codename = os_release.get("VERSION_CODENAME", "")
     return codename if os_release.get("ID") == "ubuntu" and codename and wanted in _DEBIAN_SUITES else wanted
+
+
+def suites_on(suite: str, os_release: Mapping[str, str]) -> tuple[str, ...]:
+    """Suites that base images can be made of on this host, whose own is `suite`: on Debian all of Debian's."""
+    return _DEBIAN_SUITES if suite in _DEBIAN_SUITES and os_release.get("ID") != "ubuntu" else (suite,)
 
 
 def parse(files: Mapping[str, str]) -> list[AptSource]:

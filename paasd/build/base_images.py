@@ -1,4 +1,4 @@
-"""Owns the images `paasd/<base>:<suite>`: a small file system of the distribution, and one per need of a buildpack.
+"""Owns the images `paasd/<base>:<suite or version>`: a small file system of the distribution, and what languages need.
 
 They are shared by every paasd on the engine. A label holds a hash of all that went into one, so that changed package
 sources, certificates or recipes make it anew.
@@ -10,25 +10,24 @@ import asyncio
 import hashlib
 import json
 import os
-import platform
 import tempfile
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from paasd.build import apt_sources
 from paasd.build.bootstrap import CA_BUNDLE, bootstrap, mmdebstrap_command
 from paasd.build.buildkit import build_image
 from paasd.build.context import file_entries
+from paasd.build.host import Host, read_host
+from paasd.build.recipes import BASE, Recipes, Reference, reference
+from paasd.build.registries import host_registries
 from paasd.config import BuildConfig
 from paasd.docker_engine import DockerEngine
-from paasd.errors import BuildFailed, EngineError, EngineNotFound, NotFound
+from paasd.errors import BuildFailed, EngineError, EngineNotFound, PaasdError
 from paasd.progress import Progress
 
-BASE = "base"
 _TIMEOUT = 1200.0
 _TAIL = 40
 _HASH = "paasd.base-hash"
@@ -40,83 +39,86 @@ _ENVIRONMENT = {
     "NODE_EXTRA_CA_CERTS": CA_BUNDLE,
 }
 
-
 OnLine = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class Host:
-    """What this host says about packages."""
-
-    suite: str
-    sources: str
-    """deb822 text, credentials included: only for mounting into builds."""
-    public_sources: str
-    apt_conf: str
-    ca_bundle: str
-    """Path; empty when builds get none."""
-    ca_digest: str
-
-
 class BaseImages:
-    """`recipes` says which distribution packages each base image adds to `base`."""
-
-    def __init__(
-        self, engine: DockerEngine, config: BuildConfig, recipes: Mapping[str, tuple[str, ...]], work_dir: Path
-    ) -> None:
+    def __init__(self, engine: DockerEngine, config: BuildConfig, recipes: Recipes, work_dir: Path) -> None:
         self._engine = engine
         self._config = config
-        self._recipes = dict(recipes)
+        self._recipes = recipes
         self._work_dir = work_dir
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._host: Host | None = None
 
-    async def ensure(self, name: str, progress: Progress) -> str:
-        """The full name of base image `name`, made first if it is missing or out of date. Raises BuildFailed."""
-        host = await self._facts()
-        if name != BASE and name not in self._recipes:
-            raise NotFound(f"no base image is called {name}", hint=f"There are: {', '.join(self.names())}")
-        image = f"paasd/{name}:{host.suite}"
-        async with self._locks[name]:
-            digest = self._digest(name, host)
+    async def ensure(self, name: str, progress: Progress, *, anew: bool = False) -> str:
+        """The full name of the base image `name` or `name@version`, made first if it is missing, out of date or wanted
+        `anew`, with all it needs. Raises NotFound and BuildFailed."""
+        return await self._ensure(reference(name), progress, anew)
+
+    async def _ensure(self, ref: Reference, progress: Progress, anew: bool = False) -> str:
+        host, suite = await self.host(), await self.suite(ref)
+        image = self._image(ref, suite)
+        needed = self._recipes.needs(ref, host.suite)
+        bases = {name: await self._ensure(need, progress) for name, need in needed.items()}
+        async with self._locks[image]:
+            digest = self._digest(ref, suite, host)
             present = await self._hash_of(image)
-            if present == digest:
+            if present == digest and not anew:
                 return image
-            if name == BASE and os.geteuid() != 0:
+            root = os.geteuid() == 0
+            if ref.name == BASE and suite == host.suite and not root:
                 return _without_root(image, present, progress)
-            base = await self.ensure(BASE, progress) if name != BASE else ""
             progress.step(f"Making the base image {image} (only once, takes a minute)")
             with _shown_on_failure(progress) as on_line:
-                if name == BASE:
-                    await self._bootstrap(image, digest, host, on_line)
+                if ref.name != BASE:
+                    await self._build(ref, bases, image, digest, anew, on_line)
+                elif root:
+                    await self._bootstrap(suite, image, digest, on_line)
                 else:
-                    await self._install(name, base, image, digest, host, on_line)
+                    await self._bootstrap_inside(suite, image, digest, progress, on_line)
         return image
 
     def names(self) -> list[str]:
-        return [BASE, *sorted(self._recipes)]
+        return self._recipes.names()
+
+    async def host(self) -> Host:
+        if self._host is None:
+            self._host = await read_host(self._config)
+        return self._host
+
+    async def suite(self, ref: Reference | str) -> str:
+        """The suite of the distribution a base image is made of."""
+        host = await self.host()
+        return self._recipes.suite(reference(ref) if isinstance(ref, str) else ref, host.suite)
 
     async def state(self, name: str) -> str:
         """`missing`, `stale` (made from other package sources or certificates than the host has now) or `current`."""
-        host = await self._facts()
-        present = await self._hash_of(f"paasd/{name}:{host.suite}")
+        host, ref = await self.host(), reference(name)
+        suite = await self.suite(ref)
+        present = await self._hash_of(self._image(ref, suite))
         if present is None:
             return "missing"
-        return "current" if present == self._digest(name, host) else "stale"
+        return "current" if present == self._digest(ref, suite, host) else "stale"
 
-    async def suite(self) -> str:
-        return (await self._facts()).suite
+    async def package_files(self, name: str) -> dict[str, str]:
+        """Files for the context of a build that starts from base image `name` and installs packages of its suite."""
+        host = await self.host()
+        return _package_files(host, await self.suite(name))
 
-    async def _facts(self) -> Host:
-        if self._host is None:
-            dump = await _apt_config_dump()
-            self._host = await asyncio.to_thread(read_host, self._config, dump)
-        return self._host
+    def _image(self, ref: Reference, suite: str) -> str:
+        recipe = self._recipes.get(ref)
+        return f"paasd/{ref.name}:{ref.version if recipe.versioned else suite}"
 
-    def _digest(self, name: str, host: Host) -> str:
-        command = mmdebstrap_command(host.suite, Path("/"), ca_bundle=host.ca_bundle)
-        facts: list[Any] = [command, host.sources, host.apt_conf, host.ca_digest, _ENVIRONMENT]
-        facts += [] if name == BASE else [install_dockerfile("", self._recipes[name], host.suite)]
+    def _digest(self, ref: Reference, suite: str, host: Host) -> str:
+        """Of all that goes into an image, and into those it needs."""
+        if ref.name == BASE:
+            command = mmdebstrap_command(suite, Path("/"), ca_bundle=host.ca_bundle)
+            facts: list[Any] = [command, host.packages(suite).sources, host.apt_conf, host.ca_digest, _ENVIRONMENT]
+        else:
+            needs = self._recipes.needs(ref, host.suite)
+            facts = [self._recipes.dockerfile(ref, dict.fromkeys(needs, ""), suite)]
+            facts += [self._digest(need, self._recipes.suite(need, host.suite), host) for need in needs.values()]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
     async def _hash_of(self, image: str) -> str | None:
@@ -127,14 +129,16 @@ class BaseImages:
         hash_: str | None = (found["Config"]["Labels"] or {}).get(_HASH)
         return hash_
 
-    async def _bootstrap(self, image: str, digest: str, host: Host, on_line: OnLine) -> None:
+    async def _bootstrap(self, suite: str, image: str, digest: str, on_line: OnLine) -> None:
+        host = await self.host()
+        packages = host.packages(suite)
         self._work_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="base-", dir=self._work_dir) as name:
             folder = Path(name)
             (folder / "apt.conf").write_text(host.apt_conf)
-            (folder / "host.sources").write_text(host.sources)
-            (folder / "paasd.sources").write_text(host.public_sources)
-            command = mmdebstrap_command(host.suite, folder, ca_bundle=host.ca_bundle)
+            (folder / "host.sources").write_text(packages.sources)
+            (folder / "paasd.sources").write_text(packages.public_sources)
+            command = mmdebstrap_command(suite, folder, ca_bundle=host.ca_bundle)
             try:
                 async with asyncio.timeout(_TIMEOUT), bootstrap(command, folder, on_line) as run:
                     made = await self._import(run.tar(), {"paasd.base": BASE, _HASH: digest})
@@ -142,6 +146,23 @@ class BaseImages:
                 raise BuildFailed(f"the base image {image} was not made within {_TIMEOUT:g} s") from None
         repository, _, tag = image.partition(":")
         await self._engine.request("POST", f"/images/{made}/tag", params={"repo": repository, "tag": tag})
+
+    async def _bootstrap_inside(self, suite: str, image: str, digest: str, progress: Progress, on_line: OnLine) -> None:
+        """Another suite than the host's, made in a build on the host's own base image: that needs no root."""
+        host = await self.host()
+        maker = await self._ensure(Reference(BASE, host.suite), progress)
+        packages = host.packages(suite)
+        command = mmdebstrap_command(
+            suite, Path("/context"), ca_bundle=CA_BUNDLE if host.ca_bundle else "", inside="/target"
+        )
+        files = {
+            "Dockerfile": _inside_dockerfile(maker, command),
+            "apt.conf": host.apt_conf,
+            "maker.sources": host.packages(host.suite).sources,
+            "host.sources": packages.sources,
+            "paasd.sources": packages.public_sources,
+        }
+        await self._run(files, image, {"paasd.base": BASE, _HASH: digest}, on_line)
 
     async def _import(self, tar: AsyncIterator[bytes], labels: Mapping[str, str]) -> str:
         """Untagged, so that a file system that breaks off never becomes a base image."""
@@ -154,21 +175,55 @@ class BaseImages:
             raise EngineError(f"the container engine did not import the base image: {answers[-1:]}")
         return str(answers[-1]["status"])
 
-    async def _install(self, name: str, base: str, image: str, digest: str, host: Host, on_line: OnLine) -> None:
+    async def _build(
+        self, ref: Reference, bases: Mapping[str, str], image: str, digest: str, anew: bool, on_line: OnLine
+    ) -> None:
+        host, suite = await self.host(), await self.suite(ref)
         files = {
-            "Dockerfile": install_dockerfile(base, self._recipes[name], host.suite),
-            "apt.conf": host.apt_conf,
-            "paasd.sources": host.sources,
+            "Dockerfile": self._recipes.dockerfile(ref, bases, suite),
+            **_package_files(host, suite),
+            **await asyncio.to_thread(host_registries),
         }
+        try:
+            await self._run(files, image, {"paasd.base": ref.name, _HASH: digest}, on_line, anew=anew)
+        except BuildFailed as error:
+            if ref.version:
+                error.hint = f"Is there a version {ref.version} for {suite}? Choose another one, or try again later."
+            raise
+
+    async def _run(
+        self, files: Mapping[str, str], image: str, labels: Mapping[str, str], on_line: OnLine, *, anew: bool = False
+    ) -> None:
         await build_image(
             self._engine,
             file_entries(files, end=True),
             tag=image,
-            labels={"paasd.base": name, _HASH: digest},
+            labels=labels,
+            no_cache=anew,
             on_line=on_line,
             timeout=_TIMEOUT,
             idle_timeout=_TIMEOUT,
         )
+
+
+def _package_files(host: Host, suite: str) -> dict[str, str]:
+    return {"apt.conf": host.apt_conf, "paasd.sources": host.packages(suite).sources}
+
+
+def _inside_dockerfile(maker: str, command: list[str]) -> str:
+    fetch = (
+        "--mount=type=bind,source=apt.conf,target=/etc/apt/apt.conf.d/99paasd"
+        " --mount=type=bind,source=maker.sources,target=/etc/apt/sources.list.d/paasd.sources"
+    )
+    environ = " ".join(f"{key}={value}" for key, value in _ENVIRONMENT.items())
+    return (
+        f"FROM {maker} AS maker\n"
+        f"RUN {fetch} apt-get update -qq && apt-get install -qq -y --no-install-recommends mmdebstrap\n"
+        f"RUN --mount=type=bind,source=.,target=/context {json.dumps(command)}\n"
+        "FROM scratch\n"
+        "COPY --from=maker /target /\n"
+        f"ENV {environ}\n"
+    )
 
 
 @contextmanager
@@ -177,7 +232,7 @@ def _shown_on_failure(progress: Progress) -> Iterator[OnLine]:
     lines: deque[str] = deque(maxlen=_TAIL)
     try:
         yield lines.append
-    except BaseException:
+    except PaasdError:
         for line in lines:
             progress.detail(line)
         raise
@@ -190,59 +245,3 @@ def _without_root(image: str, present: str | None, progress: Progress) -> str:
         raise BuildFailed(f"the base image {image} is missing, and only root can make it", hint=f"Run: {command}")
     progress.warn(f"{image} is older than the host's package sources or certificates; renew it with: {command}")
     return image
-
-
-def install_dockerfile(base: str, packages: tuple[str, ...], suite: str) -> str:
-    mounts = [
-        "type=bind,source=apt.conf,target=/etc/apt/apt.conf.d/99paasd",
-        "type=bind,source=paasd.sources,target=/etc/apt/sources.list.d/paasd.sources",
-        f"type=cache,id=paasd-apt-{suite},target=/var/cache/apt,sharing=locked",
-        f"type=cache,id=paasd-apt-lists-{suite},target=/var/lib/apt/lists,sharing=locked",
-    ]
-    options = "".join(f" --mount={mount} \\\n   " for mount in mounts)
-    command = " ".join(["apt-get install -qq -y --no-install-recommends", *packages])
-    return (
-        f"FROM {base}\n"
-        f"RUN{options} apt-get update -qq && \\\n"
-        f"    DEBIAN_FRONTEND=noninteractive {command} && \\\n"
-        "    rm -rf /var/log/apt /var/log/dpkg.log\n"
-    )
-
-
-def read_host(config: BuildConfig, apt_config_dump: str, etc: Path = Path("/etc")) -> Host:
-    """Read the host's package configuration. Raises InvalidInput when it has no sources of the distribution."""
-    os_release = platform.freedesktop_os_release()
-    suite = apt_sources.suite_for(config.suite, os_release)
-    paths = [etc / "apt/sources.list", *(etc / "apt/sources.list.d").glob("*")]
-    files = {str(path): path.read_text(errors="replace") for path in paths if _is_source_list(path)}
-    host_suite = os_release.get("VERSION_CODENAME", "sid")
-    sources = apt_sources.distribution_sources(apt_sources.parse(files), host_suite, suite)
-    bundle = config.ca_bundle if config.ca_bundle and Path(config.ca_bundle).is_file() else ""
-    return Host(
-        suite=suite,
-        sources=apt_sources.text_of(sources),
-        public_sources=apt_sources.text_of(apt_sources.without_credentials(sources)),
-        apt_conf=apt_sources.acquire_options(apt_config_dump),
-        ca_bundle=bundle,
-        ca_digest=hashlib.sha256(Path(bundle).read_bytes()).hexdigest() if bundle else "",
-    )
-
-
-def _is_source_list(path: Path) -> bool:
-    return path.suffix in (".list", ".sources") and path.is_file()
-
-
-async def _apt_config_dump() -> str:
-    try:
-        process = await asyncio.create_subprocess_exec(
-            "apt-config", "dump", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
-        )
-    except FileNotFoundError:
-        return ""
-    try:
-        output, _ = await asyncio.wait_for(process.communicate(), 20)
-    except TimeoutError:
-        process.kill()
-        await process.wait()
-        return ""
-    return output.decode(errors="replace")

@@ -19,8 +19,11 @@ _LEFT_OUT = ("doc/*", "info/*", "man/*", "lintian/*", "locale/*", "bug/*")
 CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 
 
-def mmdebstrap_command(suite: str, folder: Path, *, ca_bundle: str) -> list[str]:
-    """The argument list. `folder` holds `apt.conf`, `host.sources` (to fetch with) and `paasd.sources` (to keep)."""
+def mmdebstrap_command(suite: str, folder: Path, *, ca_bundle: str, inside: str = "") -> list[str]:
+    """The argument list. `folder` holds `apt.conf`, `host.sources` (to fetch with) and `paasd.sources` (to keep).
+
+    The result is a tar on standard output; or the directory `inside`, for a container that may mount nothing.
+    """
     # Hooks are mmdebstrap's own mini language: constants of ours, and paths quoted for it.
     hooks = [
         'rm -f "$1/etc/apt/sources.list" "$1/etc/apt/apt.conf.d/99mmdebstrap"',
@@ -38,7 +41,7 @@ def mmdebstrap_command(suite: str, folder: Path, *, ca_bundle: str) -> list[str]
     return [
         "mmdebstrap",
         "--variant=minbase",
-        "--format=tar",
+        *(("--mode=root", "--skip=chroot/mount", "--format=directory") if inside else ("--format=tar",)),
         f"--include={','.join(PACKAGES)}",
         f"--aptopt={folder / 'apt.conf'}",
         '--aptopt=APT::Install-Recommends "false"',
@@ -46,7 +49,7 @@ def mmdebstrap_command(suite: str, folder: Path, *, ca_bundle: str) -> list[str]
         "--dpkgopt=path-include=/usr/share/doc/*/copyright",
         *(f"--customize-hook={hook}" for hook in hooks),
         suite,
-        "-",
+        inside or "-",
         str(folder / "host.sources"),
     ]
 

@@ -10,16 +10,18 @@ from pathlib import Path
 
 from paasd import failpoints
 from paasd.build import dockerfile_rules
+from paasd.build.assembly import base_images, build_context
 from paasd.build.base_images import BaseImages
 from paasd.build.buildkit import build_image
 from paasd.build.buildpacks import Buildpacks
 from paasd.build.builds import BuildLog, BuildRow, Builds
+from paasd.build.plan import Plan, Settings
 from paasd.build.queue import BuildQueue
 from paasd.config import Config
 from paasd.database import Database
 from paasd.docker_engine import DockerEngine
 from paasd.errors import Cancelled, DiskFull, EngineError, EngineNotFound, NotFound, PaasdError, Superseded
-from paasd.models import App, Build, Checkout, Plan, Push, Release, Status
+from paasd.models import App, Build, Checkout, Manifest, Push, Release, Status
 from paasd.progress import Progress
 
 _INSTANCE = "paasd.instance"
@@ -113,12 +115,14 @@ class Builder:
         await self._require_space()
         manifest = await asyncio.to_thread(lambda: checkout.manifest)
         progress.step(f"Detecting how to build {app.name} ({build.branch}, {build.revision[:8]})")
-        plan = await asyncio.to_thread(self._buildpacks.plan, checkout, self._config.run.port)
+        plan = await self._plan(checkout, manifest)
         if plan.in_repository:
             text = await asyncio.to_thread(checkout.read, plan.dockerfile)
             dockerfile_rules.check(text or "", self._config.label)
         for reason in plan.reasons:
             progress.detail(reason)
+        if others := await asyncio.to_thread(self._buildpacks.also_fit, checkout, plan):
+            progress.detail(f"{plan.buildpack} comes before {', '.join(others)}, which would fit too")
         progress.step(f"Building {app.name} with the buildpack {plan.buildpack}")
         started = time.monotonic()
         types = manifest.process_types or plan.process_types
@@ -138,15 +142,23 @@ class Builder:
             checks=manifest.healthchecks,
         )
 
+    async def _plan(self, checkout: Checkout, manifest: Manifest) -> Plan:
+        types = manifest.process_types
+        settings = Settings(process_types=None if types is None else tuple(p.name for p in types))
+        suites = (await self._bases.host()).suites
+        return await asyncio.to_thread(
+            self._buildpacks.plan, checkout, self._config.run.port, settings=settings, suites=suites
+        )
+
     async def _run(self, app: App, plan: Plan, checkout: Checkout, image: str, progress: Progress) -> None:
-        bases = {name: await self._bases.ensure(name, progress) for name in plan.bases}
+        images = await base_images(self._bases, plan, progress)
         await failpoints.hit("before-image")
-        dockerfile, context = await self._buildpacks.context(plan, checkout, bases, app.id)
         await build_image(
             self._engine,
-            context,
+            await build_context(self._buildpacks, self._bases, plan, checkout, images, app.id),
             tag=image,
-            dockerfile=dockerfile,
+            dockerfile=plan.dockerfile or "Dockerfile",
+            target=plan.target,
             labels={_INSTANCE: self._config.label, "paasd.app": app.id},
             on_line=progress.detail,
             timeout=self._config.build.timeout,

@@ -30,6 +30,8 @@ async def build_image(
     dockerfile: str = "Dockerfile",
     labels: Mapping[str, str] | None = None,
     build_args: Mapping[str, str] | None = None,
+    target: str = "",
+    no_cache: bool = False,
     on_line: Callable[[str], None],
     timeout: float,
     idle_timeout: float,
@@ -49,6 +51,8 @@ async def build_image(
         "dockerfile": dockerfile,
         "labels": dict(labels or {}),
         "buildargs": dict(build_args or {}),
+        "target": target or None,
+        "nocache": no_cache,
         "forcerm": True,
     }
     try:

@@ -1,39 +1,45 @@
 """Loads `buildpacks/<language>/` and asks them, in their order, who can build a repository.
 
-A folder holds `buildpack.toml` (name, order, bases, what it looks for), `plan.py` with a pure
-`plan(source, settings) -> Plan | None`, `Dockerfile.j2` and other `*.j2` files for the build context, and `example/`.
+A folder holds `buildpack.toml` (name, order, bases, versions, what it looks for), `plan.py` with a pure
+`plan(source, settings) -> Plan | None`, `Dockerfile.j2` and other `*.j2` files for the build context, recipes of base
+images in `bases/`, and `example/`. `buildpacks/shared/` holds templates that all of them may use.
 """
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
 import re
 import tomllib
-from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import jinja2
-
-from paasd.build.context import Source, joined, repository_context
-from paasd.build.pip_config import host_pip_config
+from paasd.build.plan import Plan, PlanFunction, Settings, Source
+from paasd.build.recipes import BASE, Recipe, Recipes
+from paasd.build.templates import environment
 from paasd.errors import InvalidInput, NotFound, SourceRejected
-from paasd.models import Plan
 
 _KEYS = {"name": str, "title": str, "description": str, "order": int, "looks_for": list}
-__all__ = ["Buildpack", "Buildpacks", "Source", "Tree"]
-
+_BASE_KEYS = {"packages", "needs", "versioned"}
 _BASE_NAME = re.compile(r"[a-z][a-z0-9-]*")
+SHARED = "shared"
 
 
-class Tree(Source, Protocol):
-    def tar(self, prefix: str = "") -> AsyncIterator[bytes]:
-        """All files as an uncompressed tar, paths under `prefix`."""
+@dataclass(frozen=True)
+class Versions:
+    """Versions of a language and where they come from."""
 
+    default: str = ""
+    suites: Mapping[str, str] = field(default_factory=dict)
+    """Suite of the distribution by version."""
+    listed: tuple[str, ...] = ()
+    """Versions that come from elsewhere, so that any suite will do; others of the kind may exist too."""
 
-PlanFunction = Callable[[Source, Mapping[str, str]], Plan | None]
+    def on(self, suites: Sequence[str]) -> tuple[str, ...]:
+        """Those that a host can make which has `suites`, the default first, then from new to old."""
+        had = [version for version, suite in self.suites.items() if suite in suites] + list(self.listed)
+        return tuple(sorted(had, key=lambda version: (version != self.default, [-n for n in _numbers(version)])))
 
 
 @dataclass(frozen=True)
@@ -44,8 +50,9 @@ class Buildpack:
     order: int
     looks_for: tuple[str, ...]
     """What makes it fit, for people."""
-    bases: Mapping[str, tuple[str, ...]]
-    """Base images it brings: name → packages of the distribution."""
+    versions: Versions
+    recipes: Mapping[str, Recipe]
+    """Base images it brings."""
     plan: PlanFunction
     templates: Mapping[str, str]
     """Texts of its `*.j2` files by the name they get in the build context."""
@@ -58,44 +65,59 @@ class Buildpacks:
     def __init__(self, folder: Path) -> None:
         packs = [_load(path.parent) for path in folder.glob("*/buildpack.toml")]
         self._packs = {pack.name: pack for pack in sorted(packs, key=lambda pack: (pack.order, pack.name))}
+        # Under their whole names for imports, and by the name in the build context for `Plan.files`.
+        self._shared = {path.name: path.read_text() for path in sorted((folder / SHARED).glob("*.j2"))}
 
     def names(self) -> list[str]:
         return list(self._packs)
 
+    def __getitem__(self, name: str) -> Buildpack:
+        return self._packs[name]
+
     @property
-    def bases(self) -> dict[str, tuple[str, ...]]:
-        """Base images of all buildpacks and the packages in each: what `BaseImages` is made with."""
-        return {name: packages for pack in self._packs.values() for name, packages in pack.bases.items()}
+    def recipes(self) -> Recipes:
+        """Base images of all buildpacks: what `BaseImages` is made with."""
+        return Recipes({n: r for pack in self._packs.values() for n, r in pack.recipes.items()}, self._shared)
 
     def plan(
-        self, source: Source, port: int, *, wanted: str | None = None, settings: Mapping[str, str] | None = None
+        self,
+        source: Source,
+        port: int,
+        *,
+        wanted: str | None = None,
+        settings: Settings | None = None,
+        suites: Sequence[str] = (),
     ) -> Plan:
-        """The plan of the first buildpack that fits, or of the `wanted` one. `port` is $PORT of its web instances.
+        """The plan of the first buildpack that fits, or of the `wanted` one. `port` is $PORT of its web instances,
+        `suites` are those of the distribution that this host can make base images of.
 
         Raises SourceRejected saying what was looked for; blocks while it reads files.
         """
+        settings = replace(settings or Settings(), builder_is_set=wanted is not None)
         for pack in self._candidates(wanted):
-            if (plan := pack.plan(source, settings or {})) is not None:
+            plan = pack.plan(source, replace(settings, versions=pack.versions.on(suites)))
+            if plan is not None:
                 return replace(plan, values={"port": port, **plan.values})
         raise self._nothing_fits(source, wanted)
 
-    def render(self, plan: Plan, bases: Mapping[str, str], app_id: str) -> dict[str, str]:
-        """The buildpack's own files for the build context, `Dockerfile` among them. `bases`: name → full image name."""
-        environment = jinja2.Environment(
-            undefined=jinja2.StrictUndefined, keep_trailing_newline=True, trim_blocks=True, lstrip_blocks=True
-        )
-        values = {"app_id": app_id, "bases": dict(bases), **plan.values}
-        templates = self._packs[plan.buildpack].templates
-        return {name: environment.from_string(text).render(values) for name, text in sorted(templates.items())}
+    def also_fit(self, source: Source, plan: Plan) -> list[str]:
+        """Names of the buildpacks that would have taken the repository if `plan`'s had not."""
+        return [pack.name for pack in self._packs.values() if pack.name != plan.buildpack and _fits(pack, source)]
 
-    async def context(
-        self, plan: Plan, checkout: Tree, bases: Mapping[str, str], app_id: str
-    ) -> tuple[str, AsyncIterator[bytes]]:
-        """Path of the Dockerfile in the build context, and the context itself. Raises SourceRejected."""
-        if plan.in_repository:
-            return plan.dockerfile, repository_context(checkout, checkout.tar(), plan.dockerfile)
-        files = self.render(plan, bases, app_id) | {"pip.conf": await asyncio.to_thread(host_pip_config)}
-        return "Dockerfile", joined(files, checkout.tar("app/"))
+    def render(self, plan: Plan, bases: Mapping[str, str], app_id: str, suite: str) -> dict[str, str]:
+        """The buildpack's own files for the build context, `Dockerfile` among them. `bases`: name → full image name;
+        `suite` is that of the image the build runs in."""
+        templates = self._packs[plan.buildpack].templates
+        wanted = {**templates, **{name: self._shared[f"{name}.j2"] for name in plan.files}}
+        found = environment({**self._shared, **wanted})
+        values = {
+            "app_id": app_id,
+            "bases": dict(bases),
+            "suite": suite,
+            "packages": list(plan.packages),
+            **plan.values,
+        }
+        return {name: found.get_template(name).render(values) for name in sorted(wanted)}
 
     def _candidates(self, wanted: str | None) -> list[Buildpack]:
         if wanted is None:
@@ -115,20 +137,28 @@ class Buildpacks:
         )
 
 
+def _fits(pack: Buildpack, source: Source) -> bool:
+    try:
+        return pack.plan(source, Settings(process_types=("web",))) is not None
+    except SourceRejected:  # it knows the language, and finds something wrong with it
+        return True
+
+
 def _load(folder: Path) -> Buildpack:
     data = _data(folder / "buildpack.toml")
     if data["name"] != folder.name:
         raise InvalidInput(f"{folder}/buildpack.toml: name is {data['name']!r}, the folder is {folder.name!r}")
-    templates = {path.name.removesuffix(".j2"): path.read_text() for path in folder.glob("*.j2")}
+    versions = _versions(folder / "buildpack.toml", data["versions"])
     return Buildpack(
         name=data["name"],
         title=data["title"],
         description=data["description"],
         order=data["order"],
         looks_for=tuple(data["looks_for"]),
-        bases={name: tuple(packages) for name, packages in data["bases"].items()},
+        versions=versions,
+        recipes={name: _recipe(folder, name, values, versions) for name, values in data["bases"].items()},
         plan=_plan_function(folder / "plan.py"),
-        templates=templates,
+        templates={path.name.removesuffix(".j2"): path.read_text() for path in folder.glob("*.j2")},
         folder=folder,
     )
 
@@ -138,16 +168,40 @@ def _data(path: Path) -> dict[str, Any]:
         data = tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidInput(f"{path}: {error}") from error
-    bases = data.setdefault("bases", {})
-    for key, kind in _KEYS.items():
+    tables = {"bases": data.setdefault("bases", {}), "versions": data.setdefault("versions", {})}
+    for key, kind in {**_KEYS, "bases": dict, "versions": dict}.items():
         if not isinstance(data.get(key), kind):
             raise InvalidInput(f"{path}: {key} must be given, as {kind.__name__}")
-    if unknown := set(data) - set(_KEYS) - {"bases"}:
+    if unknown := set(data) - set(_KEYS) - set(tables):
         raise InvalidInput(f"{path}: unknown keys {', '.join(sorted(unknown))}")
-    for name, packages in bases.items():
-        if not _BASE_NAME.fullmatch(name) or not isinstance(packages, list):
-            raise InvalidInput(f"{path}: bases.{name} must be a list of packages")
+    for name, values in data["bases"].items():
+        if not _BASE_NAME.fullmatch(name) or name == BASE or not isinstance(values, dict) or set(values) - _BASE_KEYS:
+            raise InvalidInput(f"{path}: bases.{name} must be a table of {', '.join(sorted(_BASE_KEYS))}")
     return data
+
+
+def _versions(path: Path, data: Mapping[str, Any]) -> Versions:
+    found = Versions(data.get("default", ""), data.get("suites", {}), tuple(data.get("listed", ())))
+    if set(data) - {"default", "suites", "listed"} or (data and found.default not in {*found.suites, *found.listed}):
+        raise InvalidInput(f"{path}: versions must have suites or listed, and a default that is one of them")
+    return found
+
+
+def _recipe(folder: Path, name: str, values: Mapping[str, Any], versions: Versions) -> Recipe:
+    template = folder / "bases" / f"{name}.j2"
+    return Recipe(
+        name,
+        packages=tuple(values.get("packages", ())),
+        needs=tuple(values.get("needs", (BASE,))),
+        template=template.read_text() if template.is_file() else "",
+        versioned=values.get("versioned", bool(versions.default)),
+        suites=versions.suites,
+        any_version=bool(versions.listed),
+    )
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in re.findall(r"\d+", version)]
 
 
 def _plan_function(path: Path) -> PlanFunction:

@@ -10,10 +10,10 @@ import asyncio
 import io
 import tarfile
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Protocol
 
 from paasd.build.buildkit import pin_frontend
 from paasd.build.dockerignore import DockerIgnore
+from paasd.build.plan import Source
 from paasd.errors import SourceRejected
 from paasd.models import shown
 
@@ -21,17 +21,6 @@ BLOCK = 512
 _END = b"\0" * (2 * BLOCK)
 _LONG = {b"x", b"g", b"L", b"K"}  # pax headers and GNU long names: they describe the entry that follows
 _MAX_HEADER_DATA = 1024 * 1024
-
-
-class Source(Protocol):
-    """A read-only view of one revision."""
-
-    @property
-    def files(self) -> frozenset[str]:
-        """Paths relative to the root."""
-
-    def read(self, path: str) -> str | None:
-        """Text of a file; None when there is none. May block for a moment."""
 
 
 async def file_entries(files: Mapping[str, str], *, end: bool = False) -> AsyncIterator[bytes]:

@@ -75,7 +75,7 @@ async def _build_bases(cli: Cli, config_file: Path | None, data_dir: Path, names
     try:
         # Not in the data directory, where root's files would be in the daemon's way.
         with tempfile.TemporaryDirectory(prefix="paasd-base-", dir="/var/tmp") as work_dir:
-            bases = BaseImages(engine, config.build, Buildpacks(ROOT / "buildpacks").bases, Path(work_dir))
+            bases = BaseImages(engine, config.build, Buildpacks(ROOT / "buildpacks").recipes, Path(work_dir))
             for name in names:
                 cli.console.print(f"-----> {await bases.ensure(name, progress)} is up to date")
     finally:

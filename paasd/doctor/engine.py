@@ -6,8 +6,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from paasd.build.base_images import BASE, BaseImages
+from paasd.build.base_images import BaseImages
 from paasd.build.buildpacks import Buildpacks
+from paasd.build.recipes import BASE
 from paasd.config import Config
 from paasd.docker_engine import DockerEngine, negotiated
 from paasd.doctor.finding import Finding, fail, ok, warn
@@ -103,7 +104,7 @@ async def _bridge(engine: DockerEngine) -> Finding:
 
 async def _base_image(engine: DockerEngine, config: Config, buildpacks: Path) -> Finding:
     try:
-        bases = BaseImages(engine, config.build, Buildpacks(buildpacks).bases, Path("/nonexistent"))
+        bases = BaseImages(engine, config.build, Buildpacks(buildpacks).recipes, Path("/nonexistent"))
         state = await bases.state(BASE)
     except PaasdError as error:
         return fail("base image", error.detail, error.hint)

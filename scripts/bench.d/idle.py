@@ -12,7 +12,7 @@ TARGETS = {0: 90, 50: 130}
 """MB of resident memory, by number of apps."""
 CPU_TARGET = 1.0
 """Per cent of one core."""
-SERVER = """FROM paasd/python:bookworm
+SERVER = """FROM paasd/python:3.13
 WORKDIR /app
 COPY index.html /app/
 CMD ["python3", "-m", "http.server", "5000"]

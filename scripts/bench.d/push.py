@@ -110,14 +110,14 @@ def prepared(box: Box, dockerfile: str = "") -> Repository:
     return repository
 
 
-FLOOR_DOCKERFILE = """FROM paasd/python-build:{suite} AS build
-RUN ["python3", "-m", "venv", "/opt/venv"]
+FLOOR_DOCKERFILE = """FROM paasd/python-build:3.13 AS build
+RUN ["python3.13", "-m", "venv", "/opt/venv"]
 WORKDIR /app
 COPY requirements.txt /app/requirements.txt
 RUN --mount=type=cache,id=floor-pip,target=/root/.cache/pip PIP_CERT=/etc/ssl/certs/ca-certificates.crt \\
     /opt/venv/bin/pip install -r requirements.txt
 
-FROM paasd/python:{suite}
+FROM paasd/python:3.13
 ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin PYTHONUNBUFFERED=1
 COPY --from=build /opt/venv /opt/venv
 WORKDIR /app
@@ -155,14 +155,8 @@ def main() -> None:
     with running() as (box, floor):
         ours = prepared(box)
         timed_push(box, ours, box.remote("bench"), box.http_port, "bench.localhost", 0)
-        suite = next(
-            tag.partition(":")[2]
-            for i in docker("GET", "/images/json")
-            for tag in i.get("RepoTags") or []
-            if tag.startswith("paasd/python:")
-        )
         command = (ours.path / "Procfile").read_text().partition("web:")[2].strip()
-        theirs = prepared(box, FLOOR_DOCKERFILE.format(suite=suite, command=command))
+        theirs = prepared(box, FLOOR_DOCKERFILE.format(command=command))
         eventually(lambda: floor.root.exists())
         timed_push(box, theirs, floor.remote(), floor.port, "floor", 0)
         own: list[float] = []

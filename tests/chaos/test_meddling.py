@@ -88,7 +88,7 @@ def test_whole_network_removed(meddled: Box) -> None:
 
 def test_stranger_with_our_label_is_removed_and_others_are_left(meddled: Box) -> None:
     labels = {"paasd.instance": meddled.label, "paasd.role": "instance"}
-    options = {"Image": "paasd/python:bookworm", "Cmd": ["sleep", "300"], "Entrypoint": []}
+    options = {"Image": "paasd/python:3.13", "Cmd": ["sleep", "300"], "Entrypoint": []}
     ours = docker("POST", f"/containers/create?name={meddled.label}-stray", {**options, "Labels": labels})["Id"]
     foreign = docker("POST", f"/containers/create?name={meddled.label}-foreign", options)["Id"]
     try:

@@ -110,7 +110,7 @@ def test_lfs_pointer(box: Box) -> None:
 
 
 def test_foreign_build_frontend(box: Box) -> None:
-    files = app(Dockerfile="# syntax=evil.example/frontend:1\nFROM paasd/python:bookworm\n")
+    files = app(Dockerfile="# syntax=evil.example/frontend:1\nFROM paasd/python:3.13\n")
     refused(box, box.repository(files), "frontend", "Dockerfile line 1 asks for the build frontend", "only Docker's")
 
 

@@ -14,13 +14,15 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from paasd.build.assembly import base_images, build_context
 from paasd.build.base_images import BaseImages
 from paasd.build.buildkit import build_image
 from paasd.build.buildpacks import Buildpacks
+from paasd.build.plan import Plan
 from paasd.config import BuildConfig
 from paasd.docker_engine import DockerEngine
 from paasd.drivers.docker import DockerDriver
-from paasd.models import InstanceSpec, Plan, Secret
+from paasd.models import InstanceSpec, Secret
 from paasd.progress import Progress
 from tests.conformance.test_driver import SUBNETS, remove_all
 
@@ -67,14 +69,14 @@ class Box:
 
     async def build(self, repository: Repository) -> tuple[str, Plan]:
         self.lines.clear()
-        plan = self.packs.plan(repository, PORT)
-        bases = {name: await self.bases.ensure(name, Progress()) for name in plan.bases}
-        dockerfile, context = await self.packs.context(plan, repository, bases, self.label)
+        plan = self.packs.plan(repository, PORT, suites=(await self.bases.host()).suites)
+        images = await base_images(self.bases, plan, Progress())
+        context = await build_context(self.packs, self.bases, plan, repository, images, self.label)
         image = await build_image(
             self.engine,
             context,
             tag=f"{self.label}:1",
-            dockerfile=dockerfile,
+            dockerfile=plan.dockerfile or "Dockerfile",
             labels={"paasd.instance": self.label},
             on_line=self.lines.append,
             timeout=300,
@@ -119,7 +121,7 @@ async def box(tmp_path: Path) -> AsyncIterator[Box]:
     engine = DockerEngine("unix:///var/run/docker.sock")
     packs = Buildpacks(ROOT)
     label = f"paasd-test-{secrets.token_hex(4)}"
-    bases = BaseImages(engine, BuildConfig(), packs.bases, tmp_path)
+    bases = BaseImages(engine, BuildConfig(), packs.recipes, tmp_path)
     try:
         yield Box(engine, DockerDriver(engine, label), packs, bases, label)
     finally:
@@ -161,7 +163,8 @@ async def test_pip_settings_of_the_host_are_not_in_the_image(box: Box, monkeypat
     repository = Repository(ROOT / "python/example")
     repository.contents["requirements.txt"] = "itsdangerous\n"
     image, plan = await box.build(repository)
-    _, context = await box.packs.context(plan, repository, {name: name for name in plan.bases}, "a")
+    images = await base_images(box.bases, plan, Progress())
+    context = await build_context(box.packs, box.bases, plan, repository, images, "a")
     assert canary.encode() in b"".join([piece async for piece in context])
     async with box.engine.stream("GET", f"/images/{image}/get") as stream:
         rest = b""

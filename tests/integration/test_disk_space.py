@@ -43,7 +43,7 @@ def test_cleanup_touches_only_own_images_and_keeps_rollback_targets(new_box: Cal
     repository = box.repository(app(body="page 1"))
     assert box.push(repository, "kept").status == 0
     foreign = f"{box.label}-foreign/image"
-    image = docker("GET", "/images/paasd/python:bookworm/json")["Id"]
+    image = docker("GET", "/images/paasd/python:3.13/json")["Id"]
     docker("POST", f"/images/{image}/tag?repo={foreign}&tag=1")
     options = {"Image": f"{foreign}:1", "Cmd": ["true"]}
     stopped = docker("POST", f"/containers/create?name={box.label}-foreign", options)["Id"]
@@ -56,7 +56,7 @@ def test_cleanup_touches_only_own_images_and_keeps_rollback_targets(new_box: Cal
         assert box.ssh("cleanup").status == 0
         after = {tag for found in docker("GET", "/images/json") for tag in found["RepoTags"] or []}
         assert all(tag.startswith(f"{box.label}/") for tag in before - after), before - after
-        assert f"{foreign}:1" in after and "paasd/python:bookworm" in after
+        assert f"{foreign}:1" in after and "paasd/python:3.13" in after
         assert docker("GET", f"/containers/{stopped}/json")["Id"] == stopped
         kept = {r["image"] for r in box.json("releases", "kept")[:2]}
         assert kept <= after

@@ -10,10 +10,10 @@ from paasd.build.apt_sources import (
     distribution_sources,
     parse,
     suite_for,
+    suites_on,
     text_of,
     without_credentials,
 )
-from paasd.build.base_images import install_dockerfile
 from paasd.build.pip_config import pip_config
 from paasd.errors import InvalidInput
 
@@ -107,6 +107,11 @@ def test_the_suite_fits_the_host(wanted: str, host: dict[str, str], suite: str) 
     assert suite_for(wanted, host) == suite
 
 
+def test_a_debian_host_has_all_suites_of_debian() -> None:
+    assert {"bookworm", "trixie", "sid"} <= set(suites_on("trixie", {"ID": "debian"}))
+    assert suites_on("noble", {"ID": "ubuntu"}) == ("noble",)
+
+
 def test_only_options_that_say_how_to_fetch_are_taken() -> None:
     dump = """\
 APT::Architecture "amd64";
@@ -121,19 +126,6 @@ Acquire::Languages "none";
 """
     assert acquire_options(dump) == (
         'Acquire::http::Proxy "http://proxy.invalid:3128";\nAcquire::Check-Valid-Until "false";\n'
-    )
-
-
-def test_packages_are_installed_with_mounted_settings() -> None:
-    assert install_dockerfile("paasd/base:bookworm", ("python3", "git"), "bookworm") == (
-        "FROM paasd/base:bookworm\n"
-        "RUN --mount=type=bind,source=apt.conf,target=/etc/apt/apt.conf.d/99paasd \\\n"
-        "    --mount=type=bind,source=paasd.sources,target=/etc/apt/sources.list.d/paasd.sources \\\n"
-        "    --mount=type=cache,id=paasd-apt-bookworm,target=/var/cache/apt,sharing=locked \\\n"
-        "    --mount=type=cache,id=paasd-apt-lists-bookworm,target=/var/lib/apt/lists,sharing=locked \\\n"
-        "    apt-get update -qq && \\\n"
-        "    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends python3 git && \\\n"
-        "    rm -rf /var/log/apt /var/log/dpkg.log\n"
     )
 
 
