@@ -334,6 +334,7 @@ start_in_background() {
     say "this machine grants no CAP_NET_ADMIN, so the firewall rules cannot be set"
     caps=net_bind_service
   fi
+  "$PAASD" builds:limit --config "$CONFIG" || say "builds are not limited; paasd doctor says more"
   ulimit -n 65536 || true
   as_paasd "$caps" env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 "${lines[@]}" \
     setsid "$PAASD" serve --config "$CONFIG" < /dev/null >> "$DAEMON_LOG" 2>&1 &

@@ -68,6 +68,20 @@ class BuildConfig:
     """Host certificates trusted inside builds; empty to leave them out."""
     log_limit: int = 10 * 1024**2
     """Bytes kept of one build's log."""
+    memory: int = 0
+    """Bytes of memory of all builds together, without swap; 0 leaves the rest a quarter of the box, at least 1 GiB."""
+    cpus: float = 0.0
+    """Cores of all builds together; 0 leaves a quarter of a core to the rest."""
+    pids: int = 4096
+    """Processes and threads of all builds together."""
+    cgroup: str = "docker/buildkit"
+    """Control group that the engine puts builds under (dockerd's `--cgroup-parent`, then `buildkit`)."""
+    firewall: bool = True
+    """Keep the engine's default network, where builds run, away from the host's services and the metadata address."""
+    host_services: str = ""
+    """What builds may reach on this host all the same, as `address:port`, separated by spaces."""
+    cache_limit: int = 0
+    """Bytes of build cache kept; 0 takes a tenth of the engine's disk, at most 10 GiB."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +119,7 @@ class KeepConfig:
     builds: int = 50
     """Build logs per app."""
     free_bytes: int = 2 * 1024**3
-    """New builds are refused below this much free disk."""
+    """Bytes. New builds are refused below this much free disk; builds under way are ended below half of it."""
 
 
 @dataclass(frozen=True)

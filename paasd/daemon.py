@@ -29,6 +29,9 @@ from paasd.build.base_images import BaseImages
 from paasd.build.builder import Builder
 from paasd.build.buildpacks import Buildpacks
 from paasd.build.builds import Builds
+from paasd.build.disk import Disk
+from paasd.build.limits import ensure_limits
+from paasd.build.network import BuildNetwork
 from paasd.build.queue import BuildQueue
 from paasd.capabilities import lower_network_admin
 from paasd.config import Config, flatten
@@ -93,11 +96,12 @@ class Daemon:
         builds = Builds(database, config.build_logs, config.build.log_limit)
         buildpacks = Buildpacks(_ROOT / "buildpacks")
         bases = BaseImages(engine, config.build, buildpacks.recipes, config.data_dir / "cache")
-        builder = Builder(config, database, engine, builds, BuildQueue(config.build.concurrency), buildpacks, bases)
+        queue, disk = BuildQueue(config.build.concurrency), Disk(config, engine)
+        builder = Builder(config, database, engine, builds, queue, buildpacks, bases, disk)
         deployments, instances = Deployments(database), Instances(database, config.label)
         retirement = Retirement(driver, instances, edge.in_flight, config.run)
         rollout = Rollout(driver, instances, Health(driver), config)
-        firewall = Firewall(config)
+        firewall = Firewall(config, BuildNetwork(config.build, engine).subnets_and_services)
         go_live = GoLive(
             database,
             config,
@@ -168,6 +172,7 @@ class Daemon:
             await self._database.open()
             stack.push_async_callback(self._database.close)
             stack.push_async_callback(self._engine.close)
+            await asyncio.to_thread(ensure_limits, self._config.build)
             local_admin = await self._users.bootstrap()
             await self._repositories.prepare()
             await self._edge.start()

@@ -10,7 +10,6 @@
     │   ├── AlreadyExists
     │   ├── Superseded              a newer push to the same app won
     │   └── Cancelled
-    ├── TooLarge 413
     ├── TooMany 429
     ├── DeployFailed 422            the old release keeps serving
     │   ├── BuildFailed
@@ -97,11 +96,6 @@ class Superseded(Conflict):
 
 class Cancelled(Conflict):
     code = "cancelled"
-
-
-class TooLarge(PaasdError):
-    status = 413
-    code = "too-large"
 
 
 class TooMany(PaasdError):

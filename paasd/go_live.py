@@ -29,7 +29,7 @@ from paasd.run.firewall import Firewall
 from paasd.run.health import check_of, merged
 from paasd.run.instances import InstanceRow, Instances, mark, network_name
 from paasd.run.retire import Retirement
-from paasd.run.rollout import Rollout
+from paasd.run.rollout import Launch, Rollout
 
 PassSwitch = Callable[[], None]
 OnLive = Callable[[Transaction], Awaitable[None]]
@@ -102,7 +102,8 @@ class GoLive:
             progress.step(f"Deploying {app.name} {release.version}{_listed(rows)}")
             host = (await self._domains.of(app))[0]
             checked = replace(release, checks=merged(release.checks, await self._apps.checks(app)))
-            async with self._rollout.started(app, project, checked, rows, url, host, progress):
+            launch = Launch(app, project, checked, rows, url, host)
+            async with self._rollout.started(launch, progress):
                 await failpoints.hit("before-switch")
                 pass_switch()
                 await _uninterrupted(self._switch(app, release, deployment, rows, keep, live, on_live))

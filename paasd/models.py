@@ -265,8 +265,6 @@ class InstanceSpec:
     stop_timeout: int = 30
     """Seconds between SIGTERM and SIGKILL."""
     labels: Mapping[str, str] = field(default_factory=dict)
-    keep_image_entrypoint: bool = False
-    """True for images that bring their own: `command` then becomes its arguments."""
 
 
 class InstanceState(StrEnum):

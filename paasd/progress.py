@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 _ESCAPES = re.compile(r"\x1b(?:\[[0-9;:?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.)")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_COLOUR = re.compile(r"(\x1b\[[0-9;:]*m)")
+_PLAIN = "\x1b[0m"
 
 Sink = Callable[[str], None]
 
@@ -48,3 +50,11 @@ class Progress:
 def without_controls(text: str) -> str:
     """Text that cannot steer a terminal: escape sequences (ECMA-48) and control characters left out, tabs kept."""
     return _CONTROLS.sub("", _ESCAPES.sub("", text))
+
+
+def with_colours_only(text: str) -> str:
+    """The same, but colours and other renditions (SGR) stay, and end with the text."""
+    if not _COLOUR.search(text):
+        return without_controls(text)
+    pieces = _COLOUR.split(text)
+    return "".join(p if i % 2 else without_controls(p) for i, p in enumerate(pieces)) + _PLAIN

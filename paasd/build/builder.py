@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 from paasd import failpoints
 from paasd.build import dockerfile_rules
@@ -15,17 +13,17 @@ from paasd.build.base_images import BaseImages
 from paasd.build.buildkit import build_image
 from paasd.build.buildpacks import Buildpacks
 from paasd.build.builds import BuildLog, BuildRow, Builds
+from paasd.build.disk import Disk
 from paasd.build.plan import Plan, Settings
 from paasd.build.queue import BuildQueue
 from paasd.config import Config
 from paasd.database import Database
 from paasd.docker_engine import DockerEngine
-from paasd.errors import Cancelled, DiskFull, EngineError, EngineNotFound, NotFound, PaasdError, Superseded
+from paasd.errors import Cancelled, EngineError, EngineNotFound, NotFound, PaasdError, Superseded
 from paasd.models import App, Build, Checkout, Manifest, Push, Release, Status
 from paasd.progress import Progress
 
 _INSTANCE = "paasd.instance"
-_GIB = 1024**3
 
 OpenCheckout = Callable[[], Awaitable[Checkout]]
 
@@ -40,6 +38,7 @@ class Builder:
         queue: BuildQueue,
         buildpacks: Buildpacks,
         bases: BaseImages,
+        disk: Disk,
     ) -> None:
         self._config = config
         self._database = database
@@ -48,6 +47,7 @@ class Builder:
         self._queue = queue
         self._buildpacks = buildpacks
         self._bases = bases
+        self._disk = disk
 
     async def request(self, app: App, push: Push) -> BuildRow:
         """Record a push as a queued build."""
@@ -111,8 +111,12 @@ class Builder:
     async def remove_logs(self, app: App) -> None:
         await self._builds.remove_logs(app)
 
+    async def prune_cache(self, *, everything: bool) -> int:
+        """Trim the engine's build cache to its limit, or empty it; returns the bytes freed."""
+        return await self._disk.prune_cache(everything=everything)
+
     async def _build(self, app: App, build: BuildRow, checkout: Checkout, progress: Progress) -> Build:
-        await self._require_space()
+        await self._disk.require()
         manifest = await asyncio.to_thread(lambda: checkout.manifest)
         progress.step(f"Detecting how to build {app.name} ({build.branch}, {build.revision[:8]})")
         plan = await self._plan(checkout, manifest)
@@ -127,7 +131,8 @@ class Builder:
         started = time.monotonic()
         types = manifest.process_types or plan.process_types
         image = f"{self._config.label}/{app.name}-{app.id[:8]}:b{build.number}"
-        await self._run(app, plan, checkout, image, progress)
+        async with self._disk.watched():
+            await self._run(app, plan, checkout, image, progress)
         progress.detail(
             f"Built in {time.monotonic() - started:.1f} s; process types: {', '.join(p.name for p in types)}"
         )
@@ -165,18 +170,6 @@ class Builder:
             idle_timeout=self._config.build.idle_timeout,
         )
 
-    async def _require_space(self) -> None:
-        """Refuse to build on a nearly full disk, while the running apps still have room to write."""
-        needed = self._config.keep.free_bytes
-        root = Path((await self._engine.info()).get("DockerRootDir", "/var/lib/docker"))
-        for path in (self._config.data_dir, root):
-            free = await asyncio.to_thread(_free_space, path)
-            if free < needed:
-                raise DiskFull(
-                    f"only {free / _GIB:.1f} GiB are free on the disk of {path}; a build needs {needed / _GIB:.1f} GiB",
-                    hint="Free space with: paasd cleanup (removes images no rollback needs). Running apps go on.",
-                )
-
     async def _own_images(self) -> list[str]:
         filters = {"label": [f"{_INSTANCE}={self._config.label}"]}
         found = await self._engine.request("GET", "/images/json", params={"filters": filters})
@@ -203,9 +196,3 @@ class Builder:
         )
         under_way = {f"{self._config.label}/{b['name']}-{b['id'][:8]}:b{b['number']}" for b in fresh}
         return {row["image"] for row in rows} | under_way
-
-
-def _free_space(path: Path) -> int:
-    while not path.exists():
-        path = path.parent
-    return shutil.disk_usage(path).free

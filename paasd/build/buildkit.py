@@ -149,7 +149,7 @@ def _failure(message: str, output: BuildOutput) -> BuildFailed:
 
 def _hint(message: str, code: str) -> str:
     if code == "137":
-        return "The step was killed, most likely for want of memory."
+        return "The step was killed, most likely for want of memory: make it need less, or raise build.memory."
     if _NO_BASE.search(message):
         return "The engine could not get that image: use one it has (docker images) or one it can pull."
     return "Mend what the last lines above complain about, commit and push again."

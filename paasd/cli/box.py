@@ -79,11 +79,14 @@ def nginx_config(cli: Cli, app: str) -> None:
     cli.console.print(cli.client.get(app_path(app, "nginx"))["text"])
 
 
-@root.command("cleanup", examples=("cleanup",))
+@root.command("cleanup", examples=("cleanup", "cleanup --all"))
+@click.option("--all", "everything", is_flag=True, help="The whole build cache: the next builds take longer.")
 @click.pass_obj
-def cleanup(cli: Cli) -> None:
-    """Remove images that no release within reach of a rollback needs."""
-    removed = cli.client.request("POST", "/cleanup", {})["removed_images"]
+def cleanup(cli: Cli, everything: bool) -> None:
+    """Remove images that no release within reach of a rollback needs, and old build cache over build.cache_limit."""
+    found = cli.client.stream("POST", "/cleanup", {"all": everything}, cli.console.print)
+    removed = found["removed_images"]
     cli.console.print(f"-----> Removed {len(removed)} images")
     for image in removed:
         cli.console.print(f"       {image}")
+    cli.console.print(f"-----> Removed {found['freed_cache'] / 1024**2:.0f} MiB of build cache")

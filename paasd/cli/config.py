@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 import click
 
+from paasd.cli.console import as_json
 from paasd.cli.framework import Cli, app_argument, app_path, json_option
 from paasd.cli.root import root
 from paasd.errors import InvalidInput, NotFound
@@ -51,7 +52,7 @@ def get_var(cli: Cli, app: str, name: str) -> None:
     values = cli.client.get(app_path(app, "config"))["items"]
     if name not in values:
         raise NotFound(f"{app} has no config var {name}", hint=f"List them with: config:show {app}")
-    cli.console.print(values[name])
+    cli.console.exact(values[name])
 
 
 @root.command("config:show", examples=("config:show blog",))
@@ -80,9 +81,9 @@ def export(cli: Cli, app: str, form: str) -> None:
         return cli.console.json(values)
     for name, value in values.items():
         if form == "shell":
-            cli.console.print(f"export {name}={shlex.quote(value)}")
+            cli.console.exact(f"export {name}={shlex.quote(value)}")
         else:
-            cli.console.print(f"{name}={json.dumps(value, ensure_ascii=False)}")
+            cli.console.exact(f"{name}={as_json(value)}")
 
 
 @root.command("config:import", examples=("config:import blog < .env",))

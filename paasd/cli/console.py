@@ -1,15 +1,25 @@
-"""Where a command reads and prints: the local terminal, or an SSH session inside the daemon."""
+"""Where a command reads and prints: the local terminal, or an SSH session inside the daemon.
+
+The border to the terminal: what an app, a repository or another user wrote is printed without control characters and
+escape sequences, in JSON with them escaped. Exceptions say so: `raw` for a one-off command's own terminal and for the
+exact value of a config var; `colours` for log lines.
+"""
 
 from __future__ import annotations
 
 import io
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
+
+from paasd.progress import with_colours_only, without_controls
 
 _COLOURS = (36, 33, 32, 35, 34, 31)
 """ANSI foreground colours (ECMA-48) handed out to instances in turn."""
+_UNESCAPED = re.compile(r"[\x7f-\x9f]")
+"""Control characters that JSON allows as they are."""
 
 
 class Console:
@@ -35,28 +45,42 @@ class Console:
     def colour(self) -> bool:
         return self.size is not None and os.isatty(self.stdout)
 
-    def print(self, text: str = "") -> None:
-        _write(self.stdout, text + "\n")
+    def print(self, text: str = "", *, colours: bool = False) -> None:
+        _write(self.stdout, (with_colours_only(text) if colours else without_controls(text)) + "\n")
+
+    def lines(self, pieces: Iterable[bytes]) -> None:
+        """Text that comes in pieces."""
+        rest = b""
+        for piece in pieces:
+            *lines, rest = (rest + piece).split(b"\n")
+            for line in lines:
+                self.print(line.decode(errors="backslashreplace"))
+        if rest:
+            self.print(rest.decode(errors="backslashreplace"))
 
     def error(self, text: str) -> None:
         for line in text.splitlines() or [""]:
-            _write(self.stderr, f" !     {line}\n")
+            _write(self.stderr, f" !     {without_controls(line)}\n")
 
     def raw(self, data: bytes, *, stderr: bool = False) -> None:
         _write_bytes(self.stderr if stderr else self.stdout, data)
 
+    def exact(self, text: str) -> None:
+        """A line for a program to read, whatever is in it."""
+        _write(self.stdout, text + "\n")
+
     def json(self, value: Any) -> None:
-        self.print(json.dumps(value, indent=2, ensure_ascii=False))
+        self.exact(as_json(value, indent=2))
 
     def json_line(self, value: Any) -> None:
-        self.print(json.dumps(value, ensure_ascii=False))
+        self.exact(as_json(value))
 
     def heading(self, text: str) -> None:
         self.print(f"=====> {text}")
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Aligned columns with one header line."""
-        cells = [[str("" if cell is None else cell) for cell in row] for row in rows]
+        cells = [[_cell(cell) for cell in row] for row in rows]
         widths = [max(len(title), *(len(row[i]) for row in cells), 0) for i, title in enumerate(columns)]
         for row in [list(columns), *cells]:
             self.print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -65,7 +89,7 @@ class Console:
         """`Key:  value` lines with the values aligned."""
         width = max((len(key) for key in facts), default=0) + 1
         for key, value in facts.items():
-            self.print(f"       {(key + ':').ljust(width)}  {'' if value is None else value}")
+            self.print(f"       {(key + ':').ljust(width)}  {_cell(value)}")
 
     def coloured(self, text: str, key: int) -> str:
         return f"\033[{_COLOURS[key % len(_COLOURS)]}m{text}\033[0m" if self.colour else text
@@ -77,9 +101,18 @@ class Console:
 
     def ask(self, question: str) -> str:
         """One line typed by the user; empty at the end of input."""
-        _write(self.stdout, question)
+        _write(self.stdout, without_controls(question))
         with io.TextIOWrapper(open(self.stdin, "rb", closefd=False, buffering=0), newline=None) as file:
             return file.readline().strip()
+
+
+def as_json(value: Any, indent: int | None = None) -> str:
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    return _UNESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else " ".join(without_controls(str(value)).split("\n"))
 
 
 def _write(fd: int, text: str) -> None:

@@ -17,15 +17,16 @@ from paasd.cli.root import root
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 @click.pass_obj
 def logs(cli: Cli, app: str, follow: bool, num: int, process: str | None, quiet: bool, as_json: bool) -> None:
-    """Print what an app's instances wrote, merged by time."""
+    """Print what an app's instances wrote, merged by time. Colours stay; other control characters are left out."""
     query = {"tail": num, "follow": int(follow), "process": process}
     colours: dict[str, int] = {}
     for line in cli.client.messages("GET", app_path(app, "logs"), query=query):
         if as_json:
             cli.console.json_line(line)
         elif quiet:
-            cli.console.print(line["text"])
+            cli.console.print(line["text"], colours=True)
         else:
             name = line["instance"]
             prefix = f"{line['at']} {app}[{name}]:"
-            cli.console.print(f"{cli.console.coloured(prefix, colours.setdefault(name, len(colours)))} {line['text']}")
+            shown = cli.console.coloured(prefix, colours.setdefault(name, len(colours)))
+            cli.console.print(f"{shown} {line['text']}", colours=True)

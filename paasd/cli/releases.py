@@ -96,8 +96,7 @@ def build_log(cli: Cli, app: str, number: int | None) -> None:
         if not newest:
             raise InvalidInput(f"{app} has no builds yet", hint="Push it: git push paasd main")
         number = newest[0]["number"]
-    for piece in cli.client.text(app_path(app, "builds", number, "log"), follow=1):
-        cli.console.raw(piece)
+    cli.console.lines(cli.client.text(app_path(app, "builds", number, "log"), follow=1))
 
 
 @root.command("builds:cancel", examples=("builds:cancel blog",))

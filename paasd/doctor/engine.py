@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 from typing import Any
 
 from paasd.build.base_images import BaseImages
 from paasd.build.buildpacks import Buildpacks
+from paasd.build.limits import MEND, limits_of, missing_limits
 from paasd.build.recipes import BASE
 from paasd.config import Config
 from paasd.docker_engine import DockerEngine, negotiated
@@ -24,6 +26,10 @@ _FLOORS = (
 )
 """Component, first version without the weakness, what it is."""
 _INTERFACES = Path("/sys/class/net")
+_CGROUP_DRIVER = (
+    'Put {"exec-opts": ["native.cgroupdriver=cgroupfs"]} into /etc/docker/daemon.json and restart the engine;'
+    " then: sudo paasd builds:limit"
+)
 _SLOW_STORAGE = ("vfs", "devicemapper", "aufs")
 
 
@@ -33,7 +39,7 @@ async def check(config: Config, buildpacks: Path) -> list[Finding]:
         version, info = await engine.version(), await engine.info()
         api = negotiated(str(version["ApiVersion"]))
         found = [ok("engine", f"Docker {version['Version']} answers at {config.docker_host}, API {api}")]
-        found += [_storage(info), *_limits(info), *floors(versions(version))]
+        found += [_storage(info), *_limits(info), await _build_limits(config, info), *floors(versions(version))]
         found += [space("engine disk", Path(info.get("DockerRootDir", "/var/lib/docker")), config.keep.free_bytes)]
         found.append(await _bridge(engine))
         return [*found, await _base_image(engine, config, buildpacks)]
@@ -87,6 +93,18 @@ def _limits(info: dict[str, Any]) -> list[Finding]:
         mend = "Boot the kernel with these cgroup controllers (cgroup_enable=memory swapaccount=1)."
         return [warn("limits", f"the engine cannot limit {', '.join(missing)} of an app", mend)]
     return [ok("limits", "memory, pids and cpu of an app can be limited")]
+
+
+async def _build_limits(config: Config, info: dict[str, Any]) -> Finding:
+    if not config.docker_host.startswith("unix://"):
+        return warn("build limits", "the engine is elsewhere, so builds are not limited", "Use the engine of this box.")
+    if info.get("CgroupDriver") == "systemd":
+        text = "the engine uses the cgroup driver systemd, with which builds have no group of their own to be limited"
+        return warn("build limits", text, _CGROUP_DRIVER)
+    missing = await asyncio.to_thread(missing_limits, config.build)
+    if missing:
+        return warn("build limits", f"builds may take all {', '.join(missing)} of this machine", MEND)
+    return ok("build limits", f"all builds together get {limits_of(config.build)}")
 
 
 async def _bridge(engine: DockerEngine) -> Finding:

@@ -85,10 +85,14 @@ def _firewall(config: Config) -> Finding:
         return ok("firewall", "switched off (run.firewall = false)")
     save = shutil.which("iptables-save", path=_PATH)
     if save is None:
-        return warn("firewall", "iptables is not installed, so apps can reach the host", "apt-get install iptables")
+        return warn(
+            "firewall", "iptables is not installed, so apps and builds can reach the host", "apt-get install iptables"
+        )
     daemon = PidFile(config.run_dir).running()
     if daemon is not None and not has_network_admin(daemon):
-        return warn("firewall", "the daemon may not set rules, so apps can reach the host's services", _CAPABILITY)
+        return warn(
+            "firewall", "the daemon may not set rules, so apps and builds can reach the host's services", _CAPABILITY
+        )
     if os.geteuid() != 0:
         return warn("firewall", "its rules can be seen by root only", "Run it as root: sudo paasd doctor")
     done = subprocess.run([save, "-t", "filter"], capture_output=True, text=True, timeout=20, check=False)
@@ -97,7 +101,8 @@ def _firewall(config: Config) -> Finding:
         return warn("firewall", f"iptables does not work: {reason}", "Does the kernel have nf_tables or ip_tables?")
     if daemon is not None and any(f":{name} " not in done.stdout for name in chain_names(config.label)):
         return warn("firewall", "its chains are missing", "They come back within 15 s; else look at the daemon's log.")
-    return ok("firewall", "apps are kept away from the host's services and the metadata address")
+    who = "apps and builds are" if config.build.firewall else "apps are, and builds are not (build.firewall = false),"
+    return ok("firewall", f"{who} kept away from the host's services and the metadata address")
 
 
 async def _names(domain: str) -> Finding:

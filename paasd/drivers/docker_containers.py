@@ -29,7 +29,7 @@ def container_options(
         "NetworkingConfig": {"EndpointsConfig": {spec.network: endpoint}},
     }
     if spec.command is not None:
-        options |= {"Cmd": list(spec.command)} if spec.keep_image_entrypoint else {"Entrypoint": list(spec.command)}
+        options["Entrypoint"] = list(spec.command)
     if spec.user is not None:
         options["User"] = spec.user
     if one_off:

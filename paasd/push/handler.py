@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 
 from paasd.errors import InvalidInput, PaasdError, TooMany
+from paasd.progress import without_controls
 from paasd.push.commands import CommandRequest, GitRequest, parse
 from paasd.push.pump import copy
 from paasd.push.session import FrontDoors, GitService, Session
@@ -151,7 +152,7 @@ class SessionHandler:
 def complain(fd: int, error: PaasdError) -> None:
     """Show an error to the client. It fits the empty pipe, so the loop is not held up."""
     lines = [*error.detail.splitlines(), *error.hint.splitlines()]
-    text = "".join(f" !     {line}\n" for line in lines)
+    text = "".join(f" !     {without_controls(line)}\n" for line in lines)
     with contextlib.suppress(OSError):
         os.set_blocking(fd, False)
         os.write(fd, text.encode(errors="replace")[:4000])

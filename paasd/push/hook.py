@@ -9,7 +9,8 @@ import sys
 
 
 def main() -> int:
-    updates = [line.split() for line in sys.stdin.read().splitlines()]
+    lines = os.fsdecode(sys.stdin.buffer.read()).split("\n")
+    updates = [line.split(" ", 2) for line in lines if line]
     count = int(os.environ.get("GIT_PUSH_OPTION_COUNT", "0"))
     request = {
         "updates": [{"old": old, "new": new, "ref": ref} for old, new, ref in updates],
@@ -53,13 +54,15 @@ def relay(body: bytes) -> int:
 
 
 def explain(problem: dict[str, str]) -> None:
-    say(f" !     {problem.get('detail', 'the push was refused')}")
-    if problem.get("hint"):
-        say(f" !     {problem['hint']}")
+    for text in (problem.get("detail", "the push was refused"), problem.get("hint", "")):
+        for line in text.splitlines():
+            say(f" !     {line}")
 
 
 def say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
+    # What an app or a repository wrote may be in it. Regular expressions would double the time this takes to start.
+    shown = "".join(c for c in text if c == "\t" or " " <= c < "\x7f" or c >= "\xa0")
+    sys.stderr.write(f"{shown}\n")
     sys.stderr.flush()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from paasd import failpoints
@@ -12,19 +12,20 @@ from paasd.apps import Apps
 from paasd.config import Config
 from paasd.database import new_id
 from paasd.deploy import Deployer
-from paasd.errors import Conflict, InvalidInput, NotFound
+from paasd.errors import Conflict, InvalidInput, NotFound, PaasdError
 from paasd.identity.policy import Action, authorize
 from paasd.identity.sessions import Sessions
 from paasd.lifecycle import Lifecycle
 from paasd.models import Actor, App, Checkout, Push, RefUpdate, Release, branch_name, shown
 from paasd.progress import Progress
-from paasd.push.landings import Landings
+from paasd.push.landings import NOTHING, Landings
 from paasd.push.session import GitService, Session
-from paasd.source.checkout import open_checkout
+from paasd.source.checkout import open_checkout, quarantine_environment
 from paasd.source.repositories import Repositories
 
-_ZERO = "0" * 40
-_BRANCH = "refs/heads/"
+_BRANCH, _TAG = "refs/heads/", "refs/tags/"
+_PATIENCE = 5.0
+"""Seconds that a push which is only stored waits for those before it."""
 _OPTIONS = ("skip-deploy",)
 
 
@@ -93,24 +94,19 @@ class Receive:
         for option in options:
             if option not in _OPTIONS:
                 raise InvalidInput(f"unknown push option {shown(option)}", hint=f"Known: {', '.join(_OPTIONS)}")
-        update = self._single(app, updates)
-        if update is None:
-            progress.detail("Tags are stored and not deployed.")
-            return None
-        branch = update.ref.removeprefix(_BRANCH)
-        self._refuse_other_branch(app, branch)
-        repository = self._repositories.path(app)
-        async with self._landings.turn(app, branch, update.new) as earlier:
-            if "skip-deploy" in options:
-                if earlier:
-                    raise Conflict("another push to this app is under way", hint="Push again when it has ended.")
-                progress.step(f"Storing {update.new[:8]} without deploying it (-o skip-deploy)")
+        update = _deployed(app, updates)
+        async with self._landings.turn(app, updates) as earlier:
+            if update is None or "skip-deploy" in options:
+                await _wait_for(earlier)
+                progress.step(_stored(update, updates))
                 return None
+            branch = update.ref.removeprefix(_BRANCH)
+            env = quarantine_environment(self._repositories.path(app), Path(quarantine) if quarantine else None)
 
             async def checkout() -> Checkout:
                 await asyncio.gather(*(landing.wait() for landing in earlier))
-                await self._refuse_stale(app, branch, update)
-                return await open_checkout(repository, update.new, Path(quarantine) if quarantine else None)
+                await self._refuse_what_git_would(app, branch, updates, env)
+                return await open_checkout(self._repositories.path(app), update.new, env)
 
             push = Push(new_id(), app.id, update.new, branch, actor.name)
             release = await self._deployer.push(actor, app, push, checkout, progress, gone)
@@ -118,37 +114,92 @@ class Receive:
                 await self._apps.set_deploy_branch(app, branch)
             return release
 
-    def _single(self, app: App, updates: Sequence[RefUpdate]) -> RefUpdate | None:
-        """The one branch of the push; None when it carries tags only."""
-        branches = [u for u in updates if u.ref.startswith(_BRANCH)]
-        others = [u for u in updates if not u.ref.startswith((_BRANCH, "refs/tags/"))]
-        if others:
-            raise InvalidInput(f"only branches and tags can be pushed, not {shown(others[0].ref)}")
-        if any(u.new == _ZERO for u in branches):
+    async def _refuse_what_git_would(
+        self, app: App, branch: str, updates: Sequence[RefUpdate], env: Mapping[str, str]
+    ) -> None:
+        """Git moves the refs only after the release is live, and must not refuse then. All earlier pushes have landed,
+        and later ones wait for this one, so what holds now will hold."""
+        refs = await self._repositories.refs(app)
+        for update in updates:
+            present = refs.get(update.ref, NOTHING)
+            if present != update.old:
+                raise Conflict(
+                    f"another push moved {_short(update.ref)} to {present[:8]} while this one waited",
+                    hint="Push again: git fetch and merge first, or git push --force.",
+                )
+            _refuse_beside(update, [*refs, *(other.ref for other in updates)])
+        try:
+            await self._repositories.rehearse(app, updates, env)
+        except PaasdError as error:
             raise Conflict(
-                f"deleting a branch of {app.name} would not change what is live",
-                hint=f"To remove the app: apps:destroy {app.name}",
-            )
-        for update in branches:
-            branch_name(update.ref.removeprefix(_BRANCH))
-        deployed = [u for u in branches if u.ref == f"{_BRANCH}{app.deploy_branch}"] or branches
-        if len(deployed) > 1:
-            raise InvalidInput("several branches in one push", hint="Push one: git push paasd main")
-        return deployed[0] if deployed else None
+                f"Git would not store {shown(branch)}: {error.detail}",
+                hint="Push again; if it stays so, look at: paasd doctor --state",
+            ) from None
 
-    def _refuse_other_branch(self, app: App, branch: str) -> None:
-        if app.deploy_branch not in (None, branch):
-            raise InvalidInput(
-                f"{app.name} deploys the branch {app.deploy_branch}, and {shown(branch)} was pushed",
-                hint=f"Deploy it with: git push <remote> {branch}:{app.deploy_branch}",
-            )
 
-    async def _refuse_stale(self, app: App, branch: str, update: RefUpdate) -> None:
-        """While this push waited another one may have moved the branch, so that git would refuse it at the end. All
-        earlier ones have landed, and later ones wait for this one."""
-        present = (await self._repositories.branches(app)).get(branch, _ZERO)
-        if present != update.old:
+def _deployed(app: App, updates: Sequence[RefUpdate]) -> RefUpdate | None:
+    """The one branch of the push that is to be deployed; None when everything in it is only stored or removed."""
+    for update in updates:
+        if not update.ref.startswith((_BRANCH, _TAG)):
+            raise InvalidInput(f"only branches and tags can be pushed, not {shown(update.ref)}")
+    branches = [update for update in updates if update.ref.startswith(_BRANCH)]
+    names = [branch_name(_short(update.ref)) for update in branches]
+    if len(names) > 1:
+        raise InvalidInput(
+            f"{len(names)} branches in one push ({', '.join(names[:5])}), and an app deploys one",
+            hint=f"Push one: git push <remote> {_refspec(app, names)}",
+        )
+    if not names:
+        return None
+    if branches[0].new == NOTHING:
+        if names[0] == app.deploy_branch:
             raise Conflict(
-                f"another push moved {branch} to {present[:8]} while this one waited",
-                hint="Push again: git fetch and merge first, or git push --force.",
+                f"{app.name} deploys the branch {names[0]}; deleting it would not change what is live",
+                hint=f"To stop the app: ps:stop {app.name}. To remove it: apps:destroy {app.name}",
             )
+        return None
+    if app.deploy_branch not in (None, names[0]):
+        raise InvalidInput(
+            f"{app.name} deploys the branch {app.deploy_branch}, and {shown(names[0])} was pushed",
+            hint=f"Deploy it with: git push <remote> {names[0]}:{app.deploy_branch}",
+        )
+    return branches[0]
+
+
+def _refspec(app: App, names: Sequence[str]) -> str:
+    """What of these branches to push."""
+    wanted = app.deploy_branch or "main"
+    if wanted in names or app.deploy_branch is None:
+        return wanted if wanted in names else names[0]
+    return f"{names[0]}:{wanted}"
+
+
+def _refuse_beside(update: RefUpdate, refs: Iterable[str]) -> None:
+    """Git cannot keep `main` and `main/x`, since it stores them as a file and a folder."""
+    if update.new == NOTHING:
+        return
+    for other in refs:
+        if other.startswith(f"{update.ref}/") or update.ref.startswith(f"{other}/"):
+            raise Conflict(
+                f"Git cannot keep {shown(_short(update.ref))} beside {shown(_short(other))}, which the app has",
+                hint=f"Delete that first: git push <remote> --delete {_short(other)}",
+            )
+
+
+def _stored(update: RefUpdate | None, updates: Sequence[RefUpdate]) -> str:
+    if update is not None:
+        return f"Storing {update.new[:8]} without deploying it (-o skip-deploy)"
+    gone = [_short(u.ref) for u in updates if u.new == NOTHING]
+    return f"Deleting {', '.join(gone)}; what is live stays" if gone else "Tags are stored and not deployed."
+
+
+async def _wait_for(earlier: Sequence[asyncio.Event]) -> None:
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            await asyncio.gather(*(landing.wait() for landing in earlier))
+    except TimeoutError:
+        raise Conflict("another push to this app is under way", hint="Push again when it has ended.") from None
+
+
+def _short(ref: str) -> str:
+    return ref.removeprefix(_BRANCH).removeprefix(_TAG)

@@ -135,12 +135,6 @@ class Edge:
         """What the running Nginx has."""
         return parse_table(await self._control.get("routes"))
 
-    async def sync_routes(self, routes: Sequence[Route]) -> None:
-        """Make the table and its mirror equal these."""
-        table = {route.app: route for route in routes}
-        async with self._changing_routes:
-            await self._change(table, lambda: self._control.put("routes", table_text(table.values())))
-
     async def counters(self) -> dict[str, AppCounters]:
         """By app; everything that ended before this call is counted."""
         return parse_counters(await self._control.get("counters"))

@@ -21,7 +21,7 @@ _BODY_SIZE = re.compile(r"[0-9]{1,20}[kKmMgG]?")
 _MAX_READ_TIMEOUT = 24 * 3600
 
 
-def host_name(value: str) -> str:
+def server_name(value: str) -> str:
     """Check one host name as it may stand in a server block. Nginx itself would take wildcards, regular expressions
     and text that closes the block. Raises InvalidSite."""
     numeric = value.rpartition(".")[2].isdigit()
@@ -105,7 +105,7 @@ class SiteFiles:
             app_name(site.app)
         except InvalidInput as error:
             raise InvalidSite(error.detail, hint=error.hint) from error
-        domains = sorted({host_name(domain) for domain in site.domains})
+        domains = sorted({server_name(domain) for domain in site.domains})
         for domain in domains:
             if taken.get(domain, site.app) != site.app:
                 raise InvalidSite(f"{domain} already belongs to the app {taken[domain]}")

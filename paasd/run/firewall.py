@@ -1,5 +1,5 @@
-"""Keeps instances away from the host's services, the metadata address and other projects. Owns the iptables chains
-`PAASD-<label>-IN` (from INPUT) and `PAASD-<label>-FW` (from DOCKER-USER, or FORWARD where the engine has none).
+"""Keeps instances and builds away from the host's services, the metadata address and (other) projects. Owns the
+iptables chains `PAASD-<label>-IN` (from INPUT) and `PAASD-<label>-FW` (from DOCKER-USER, or FORWARD without one).
 
 The container engine isolates its networks too; this does not depend on it. Networks are IPv4 only.
 """
@@ -13,11 +13,12 @@ import logging
 import os
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from paasd import capabilities
 from paasd.config import Config
+from paasd.models import Endpoint
 
 _log = logging.getLogger(__name__)
 
@@ -26,14 +27,30 @@ _TIMEOUT = 15
 _RESTORE = ["iptables-restore", "--noflush", "-w", "5"]
 """All changes at once, or none."""
 _LOCK = Path("/run/xtables.lock")
+_RESOLV_CONF = Path("/etc/resolv.conf")
+_UPLINKS = Path("/run/systemd/resolve/resolv.conf")
+"""What the engine gives to containers where /etc/resolv.conf names only systemd's own server on the loopback."""
 _SAFE_LABEL = re.compile(r"[A-Za-z0-9_.-]{1,18}")
 
 
-class Firewall:
-    """`apply` never raises: a machine without a usable iptables is said once and runs without these rules."""
+Builds = Callable[[], Awaitable[tuple[Sequence[str], Sequence[Endpoint]]]]
+"""Subnets of builds, and what they may reach on this host."""
 
-    def __init__(self, config: Config) -> None:
+
+async def _no_builds() -> tuple[Sequence[str], Sequence[Endpoint]]:
+    return (), ()
+
+
+class Firewall:
+    """`apply` never raises: a machine without a usable iptables is said once and runs without these rules.
+
+    Every paasd on an engine has rules of its own for the builds' subnet, which all of them share: so they go with it
+    and the others' stay.
+    """
+
+    def __init__(self, config: Config, builds: Builds = _no_builds) -> None:
         self._config = config
+        self._builds = builds
         self._input, self._forward = chain_names(config.label)
         self._wanted: list[str] | None = None
         self._seen: list[str] | None = None
@@ -46,8 +63,9 @@ class Firewall:
         if not self._config.run.firewall:
             return False
         async with self._changing:
+            shared, services = await self._builds()
             try:
-                changed = await asyncio.to_thread(self._apply, list(subnets), list(ports))
+                changed = await asyncio.to_thread(self._apply, list(subnets), list(ports), list(shared), list(services))
             except (OSError, subprocess.SubprocessError) as error:
                 self._note(_reason(error))
                 return False
@@ -60,12 +78,14 @@ class Firewall:
             self._wanted = self._seen = None
             await asyncio.to_thread(remove_chains, self._config.label)
 
-    def _apply(self, subnets: list[str], ports: list[int]) -> bool:
+    def _apply(self, subnets: list[str], ports: list[int], shared: list[str], services: list[Endpoint]) -> bool:
         saved = _save()
         parent = "DOCKER-USER" if ":DOCKER-USER " in saved else "FORWARD"
+        free = service_rules(shared, services)
+        forward = forward_rules([*subnets, *shared], self._config.run.subnet_pool)
         wanted = [
-            *(f"-A {self._input} {rule}" for rule in input_rules(subnets, ports)),
-            *(f"-A {self._forward} {rule}" for rule in forward_rules(subnets, self._config.run.subnet_pool)),
+            *(f"-A {self._input} {rule}" for rule in (*free, *input_rules(subnets, ports), *input_rules(shared, ()))),
+            *(f"-A {self._forward} {rule}" for rule in (*free, *forward)),
         ]
         jumps = [(parent, self._forward), ("INPUT", self._input)]
         missing = [jump for jump in jumps if f"-A {jump[0]} -j {jump[1]}" not in saved.splitlines()]
@@ -75,10 +95,7 @@ class Firewall:
             return False
         heads = [f":{self._input} - [0:0]", f":{self._forward} - [0:0]"]
         inserts = [f"-I {chain} 1 -j {target}" for chain, target in missing]
-        _run(
-            ["iptables-restore", "--noflush", "-w", "5"],
-            "\n".join(["*filter", *heads, *stale, *wanted, *inserts, "COMMIT\n"]),
-        )
+        _run(_RESTORE, "\n".join(["*filter", *heads, *stale, *wanted, *inserts, "COMMIT\n"]))
         self._wanted, self._seen = wanted, self._rules(_save())
         return True
 
@@ -100,7 +117,8 @@ class Firewall:
     def _note(self, trouble: str) -> None:
         if trouble and not self.trouble:
             _log.warning(
-                "instances can reach the host's services and the metadata address, because iptables is of no use: %s "
+                "apps and builds can reach the host's services and the metadata address, because"
+                " iptables is of no use: %s "
                 "(give the daemon CAP_NET_ADMIN, or set run.firewall = false to say this is wanted)",
                 trouble,
             )
@@ -125,7 +143,7 @@ def remove_chains(label: str) -> None:
 
 
 def input_rules(subnets: Sequence[str], ports: Sequence[int]) -> list[str]:
-    """Answers to the edge pass, new connections to the edge's ports and to the machine's name servers too."""
+    """Answers to the edge pass, new connections to `ports` (the edge's) and to the machine's name servers too."""
     rules = []
     for subnet in subnets:
         source = f"-s {ipaddress.IPv4Network(subnet)}"
@@ -134,6 +152,16 @@ def input_rules(subnets: Sequence[str], ports: Sequence[int]) -> list[str]:
         rules += _name_servers(source)
         rules += _reject(source)
     return rules
+
+
+def service_rules(subnets: Sequence[str], services: Sequence[Endpoint]) -> list[str]:
+    """A proxy or package index that may be on the host itself."""
+    return [
+        f"-s {ipaddress.IPv4Network(subnet)} -d {ipaddress.IPv4Address(service.address)}/32"
+        f" -p tcp -m tcp --dport {int(service.port)} -j RETURN"
+        for subnet in subnets
+        for service in services
+    ]
 
 
 def forward_rules(subnets: Sequence[str], pool: str) -> list[str]:
@@ -163,15 +191,18 @@ def name_servers(text: str) -> list[str]:
 
 
 def _name_servers(source: str) -> list[str]:
-    try:
-        servers = name_servers(Path("/etc/resolv.conf").read_text(errors="replace"))
-    except OSError:
-        servers = []
     return [
         f"{source} -d {server}/32 -p {protocol} -m {protocol} --dport 53 -j RETURN"
-        for server in servers
+        for server in name_servers(_read(_RESOLV_CONF)) or name_servers(_read(_UPLINKS))
         for protocol in ("udp", "tcp")
     ]
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
 
 
 def _reject(match: str) -> list[str]:

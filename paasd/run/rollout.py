@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from paasd import failpoints
 from paasd.config import Config
@@ -28,6 +29,19 @@ _LOG_TAIL = 30
 _MAX_LINE = 16 * 1024
 
 
+@dataclass(frozen=True)
+class Launch:
+    """The instances of one release that are started together, and what they are told and asked."""
+
+    app: App
+    project: Project
+    release: Release
+    rows: Sequence[InstanceRow]
+    url: str
+    host: str
+    """Host name that checks ask for."""
+
+
 class Rollout:
     def __init__(self, driver: Driver, instances: Instances, health: Health, config: Config) -> None:
         self._driver = driver
@@ -36,54 +50,38 @@ class Rollout:
         self._config = config
 
     @asynccontextmanager
-    async def started(
-        self,
-        app: App,
-        project: Project,
-        release: Release,
-        rows: Sequence[InstanceRow],
-        url: str,
-        host: str,
-        progress: Progress,
-    ) -> AsyncIterator[None]:
-        """Start and check all `rows` at once within one budget. Inside the block they are healthy; when it, or
+    async def started(self, launch: Launch, progress: Progress) -> AsyncIterator[None]:
+        """Start and check all instances at once within one budget. Inside the block they are healthy; when it, or
         anything before it, fails, they are removed again."""
         try:
-            await self._start_all(app, project, release, rows, url, host, progress)
+            await self._start_all(launch, progress)
             yield
         except BaseException:
-            await asyncio.shield(self.remove(rows))
+            await asyncio.shield(self.remove(launch.rows))
             raise
 
-    async def _start_all(
-        self,
-        app: App,
-        project: Project,
-        release: Release,
-        rows: Sequence[InstanceRow],
-        url: str,
-        host: str,
-        progress: Progress,
-    ) -> None:
+    async def _start_all(self, launch: Launch, progress: Progress) -> None:
         deadline = time.monotonic() + self._config.run.start_timeout
-        specs = [spec_of(app, project, release, row, self._config, url) for row in rows]
+        specs = [
+            spec_of(launch.app, launch.project, launch.release, row, self._config, launch.url) for row in launch.rows
+        ]
 
         async def bring_up(row: InstanceRow, spec: InstanceSpec) -> None:
             await self._driver.start(spec)
             await failpoints.hit("instance-started")
-            check = check_of(release, row.process_type, self._config.run.port)
-            seconds = await self._health.wait(row, check, host, deadline)
+            check = check_of(launch.release, row.process_type, self._config.run.port)
+            seconds = await self._health.wait(row, check, launch.host, deadline)
             progress.detail(f"{row.process_type}.{row.number} is healthy after {seconds:.1f} s")
 
         try:
             async with asyncio.TaskGroup() as group:
-                for row, spec in zip(rows, specs, strict=True):
+                for row, spec in zip(launch.rows, specs, strict=True):
                     group.create_task(bring_up(row, spec))
         except* PaasdError as errors:
             error = _first(errors)
-            error.hint = error.hint.replace("APP", app.name)  # what checks say is the same for all apps
+            error.hint = error.hint.replace("APP", launch.app.name)  # what checks say is the same for all apps
             if isinstance(error, HealthCheckFailed):
-                await self._show_logs(app, rows, error, progress)
+                await self._show_logs(launch.app, launch.rows, error, progress)
             raise error from None
 
     async def remove(self, rows: Sequence[InstanceRow]) -> None:

@@ -5,31 +5,21 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from paasd.errors import SourceRejected
 from paasd.models import Manifest, shown
 from paasd.source import app_json, git, procfile
+from paasd.source.tree import SUBMODULE, SYMLINK, Entry, read_objects, read_tree
 
-_SYMLINK, _SUBMODULE = "120000", "160000"
 _PREFETCH_FILES, _PREFETCH_SIZE = 200, 256 * 1024
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
-_LFS_POINTER_SIZE = 200
+_LFS_POINTER_SIZES = range(100, 201)
 _MAX_TEXT = 1024 * 1024
-_MAX_LINK = 4096
-MAX_FILES = 300_000
-MAX_BYTES = 8 * 1024**3
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One path of the tree; `object_id` names its content."""
-
-    mode: str
-    object_id: str
-    size: int
 
 
 @dataclass(frozen=True)
@@ -58,7 +48,7 @@ class GitCheckout:
 
     def read(self, path: str) -> str | None:
         entry = self.entries.get(path)
-        if entry is None or entry.mode in (_SYMLINK, _SUBMODULE):
+        if entry is None or entry.mode in (SYMLINK, SUBMODULE):
             return None
         if entry.size > _MAX_TEXT:
             raise SourceRejected(
@@ -76,13 +66,12 @@ class GitCheckout:
         return git.stream(self.repository, *args, env=self.env)
 
 
-async def open_checkout(repository: Path, revision: str, quarantine: Path | None = None) -> GitCheckout:
-    """Read the tree of `revision`, also while its objects are still in a push's quarantine directory.
+async def open_checkout(repository: Path, revision: str, env: Mapping[str, str] | None = None) -> GitCheckout:
+    """Read the tree of `revision`; with `quarantine_environment`, also while a push's objects are not accepted yet.
 
     Raises SourceRejected for what cannot be deployed: an empty tree, submodules, links that leave it, LFS pointers.
     """
-    env = quarantine_environment(repository, quarantine)
-    listing = await git.run(repository, "ls-tree", "-r", "-z", "-l", "--full-tree", revision, env=env)
+    env = env or {}
     names = await git.run(repository, "rev-parse", f"{revision}^{{commit}}", f"{revision}^{{tree}}", env=env)
     commit, tree = names.decode().split()
     if commit != revision:
@@ -90,34 +79,13 @@ async def open_checkout(repository: Path, revision: str, quarantine: Path | None
             "the branch would point at a tag object, which Git refuses",
             hint="Push the commit itself: git push <remote> 'TAG^{commit}:refs/heads/main'",
         )
-    entries = _entries(listing)
-    _refuse_large(entries)
+    entries = await read_tree(repository, revision, env)
     if not entries:
         raise SourceRejected("the pushed commit holds no files", hint="Add and commit your app's files, then push.")
-    if len(entries) > MAX_FILES:
-        raise SourceRejected(
-            f"the pushed commit holds {len(entries)} files, more than {MAX_FILES}",
-            hint="Leave out what is generated, such as node_modules, with a .gitignore.",
-        )
+    _refuse_submodules(entries)
     checkout = GitCheckout(repository, revision, tree, entries, env)
-    await _fill_cache(checkout)
-    _refuse_submodules(checkout)
-    _refuse_escaping_links(checkout)
-    _refuse_lfs(checkout)
+    await _read_small(checkout)
     return checkout
-
-
-def _refuse_large(entries: Mapping[str, Entry]) -> None:
-    """Before anything is read: a small push may unpack to far more than any disk holds."""
-    total = sum(entry.size for entry in entries.values())
-    if total > MAX_BYTES:
-        raise SourceRejected(
-            f"the pushed commit unpacks to {total / 1024**3:.1f} GiB, more than {MAX_BYTES / 1024**3:.0f} GiB",
-            hint="Keep large data outside the repository.",
-        )
-    for path, entry in entries.items():
-        if entry.mode == _SYMLINK and entry.size > _MAX_LINK:
-            raise SourceRejected(f"the symbolic link {shown(path)} has a target of {entry.size} bytes")
 
 
 def quarantine_environment(repository: Path, quarantine: Path | None) -> dict[str, str]:
@@ -130,41 +98,35 @@ def quarantine_environment(repository: Path, quarantine: Path | None) -> dict[st
     return {"GIT_OBJECT_DIRECTORY": str(quarantine), "GIT_ALTERNATE_OBJECT_DIRECTORIES": str(objects)}
 
 
-def _entries(listing: bytes) -> dict[str, Entry]:
-    entries = {}
-    for record in listing.split(b"\0")[:-1]:
-        meta, _, path = record.partition(b"\t")
-        mode, _, object_id, size = meta.decode("ascii").split()
-        entries[os.fsdecode(path)] = Entry(mode, object_id, 0 if size == "-" else int(size))
-    return entries
+async def _read_small(checkout: GitCheckout) -> None:
+    """Look at every link and every file that may be an LFS pointer, and keep small files of the root directory, in one
+    go and one object in memory at a time."""
+    links, pointers = defaultdict(list), {}
+    for path, entry in checkout.entries.items():
+        if entry.mode == SYMLINK:
+            links[entry.object_id].append(path)
+        elif entry.is_file and entry.size in _LFS_POINTER_SIZES:
+            pointers[entry.object_id] = path
+    kept = _prefetched(checkout.entries)
+    wanted = dict.fromkeys([*links, *pointers, *kept])
+    async with aclosing(read_objects(checkout.repository, wanted, checkout.env)) as found:
+        async for object_id, content in found:
+            for path in links.get(object_id, ()):
+                _refuse_escaping_link(path, os.fsdecode(content))
+            if object_id in pointers:
+                _refuse_lfs(pointers[object_id], content)
+            if object_id in kept:
+                checkout._cache[object_id] = content
 
 
-async def _fill_cache(checkout: GitCheckout) -> None:
-    """Fetch small files of the root directory, links and possible LFS pointers in one go."""
-    links = [e.object_id for e in checkout.entries.values() if e.mode == _SYMLINK]
-    others = [
-        entry.object_id
-        for path, entry in checkout.entries.items()
-        if entry.mode.startswith("100") and (("/" not in path and entry.size <= _PREFETCH_SIZE) or _may_be_lfs(entry))
-    ]
-    wanted = dict.fromkeys([*links, *others[:_PREFETCH_FILES]])
-    request = "".join(f"{object_id}\n" for object_id in wanted).encode()
-    out = await git.run(checkout.repository, "cat-file", "--batch", env=checkout.env, stdin=request)
-    position = 0
-    while position < len(out):
-        end = out.index(b"\n", position)
-        object_id, _, size = out[position:end].decode().split()
-        start = end + 1
-        checkout._cache[object_id] = out[start : start + int(size)]
-        position = start + int(size) + 1
+def _prefetched(entries: Mapping[str, Entry]) -> set[str]:
+    """What buildpacks will most likely ask for; whatever else they want is read when they do."""
+    root = [e.object_id for path, e in entries.items() if e.is_file and "/" not in path and e.size <= _PREFETCH_SIZE]
+    return set(root[:_PREFETCH_FILES])
 
 
-def _may_be_lfs(entry: Entry) -> bool:
-    return entry.mode.startswith("100") and 100 <= entry.size <= _LFS_POINTER_SIZE
-
-
-def _refuse_submodules(checkout: GitCheckout) -> None:
-    modules = [path for path, entry in checkout.entries.items() if entry.mode == _SUBMODULE]
+def _refuse_submodules(entries: Mapping[str, Entry]) -> None:
+    modules = [path for path, entry in entries.items() if entry.mode == SUBMODULE]
     if modules:
         raise SourceRejected(
             f"the repository has submodules ({shown(modules[0])}), which a push does not carry",
@@ -172,16 +134,12 @@ def _refuse_submodules(checkout: GitCheckout) -> None:
         )
 
 
-def _refuse_escaping_links(checkout: GitCheckout) -> None:
-    for path, entry in checkout.entries.items():
-        if entry.mode != _SYMLINK:
-            continue
-        target = os.fsdecode(checkout._cache.get(entry.object_id, b""))
-        if target.startswith("/") or _leaves(PurePosixPath(path).parent, target):
-            raise SourceRejected(
-                f"the symbolic link {shown(path)} points outside the repository (to {shown(target)})",
-                hint="Replace it by the file itself, or by a relative link inside the repository.",
-            )
+def _refuse_escaping_link(path: str, target: str) -> None:
+    if target.startswith("/") or _leaves(PurePosixPath(path).parent, target):
+        raise SourceRejected(
+            f"the symbolic link {shown(path)} points outside the repository (to {shown(target)})",
+            hint="Replace it by the file itself, or by a relative link inside the repository.",
+        )
 
 
 def _leaves(folder: PurePosixPath, target: str) -> bool:
@@ -193,10 +151,9 @@ def _leaves(folder: PurePosixPath, target: str) -> bool:
     return False
 
 
-def _refuse_lfs(checkout: GitCheckout) -> None:
-    for path, entry in checkout.entries.items():
-        if _may_be_lfs(entry) and checkout._cache.get(entry.object_id, b"").startswith(_LFS_POINTER):
-            raise SourceRejected(
-                f"{shown(path)} is a Git LFS pointer, and a push does not carry the file it points to",
-                hint="Commit the file itself: git lfs migrate export --include='*' --everything",
-            )
+def _refuse_lfs(path: str, content: bytes) -> None:
+    if content.startswith(_LFS_POINTER):
+        raise SourceRejected(
+            f"{shown(path)} is a Git LFS pointer, and a push does not carry the file it points to",
+            hint="Commit the file itself: git lfs migrate export --include='*' --everything",
+        )

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from paasd.config import Config
-from paasd.models import App
+from paasd.models import App, RefUpdate
 from paasd.source import git
 
+# What is deployed is the commit, byte for byte: no attribute of the repository's own may leave files out of the archive
+# or rewrite them. `info/attributes` comes before every .gitattributes; `false` is not a legal working-tree-encoding.
+_ATTRIBUTES = "* -export-ignore -export-subst -text -ident -filter !working-tree-encoding\n"
+_BIG_FILE = 16 * 1024**2
+"""Larger files pass through git's processes in pieces instead of being held in their memory."""
 _LEFTOVER_AGE = 3600
 """Seconds after which a quarantine directory without a running push is swept."""
 
@@ -25,8 +32,9 @@ class Repositories:
         self._max_size = config.push.max_size
 
     async def prepare(self) -> None:
-        """Write the hook, and sweep what killed pushes left behind. Call before the SSH front opens."""
+        """Write the hook and all configuration, and sweep what killed pushes left. Call before the SSH front opens."""
         await asyncio.to_thread(self._write_hooks)
+        await asyncio.to_thread(self._configure_all)
         await asyncio.to_thread(self._sweep, 0.0)
 
     def path(self, app: App) -> Path:
@@ -50,11 +58,17 @@ class Repositories:
             refs = "+refs/heads/*:refs/heads/*"
             await git.run(path, "fetch", "--quiet", str(self.path(source)), refs, timeout=300)
 
-    async def branches(self, app: App) -> dict[str, str]:
-        """Revision by branch."""
+    async def refs(self, app: App) -> dict[str, str]:
+        """Object by full name of the branch or tag."""
         path = await self.ensure(app)
-        out = await git.run(path, "for-each-ref", "--format=%(refname:lstrip=2)%00%(objectname)", "refs/heads")
-        return dict(line.split("\0") for line in out.decode(errors="backslashreplace").splitlines())
+        out = await git.run(path, "for-each-ref", "--format=%(refname)%00%(objectname)")
+        return dict(line.split("\0") for line in os.fsdecode(out).split("\n") if line)
+
+    async def rehearse(self, app: App, updates: Sequence[RefUpdate], env: Mapping[str, str]) -> None:
+        """Have git prepare and abandon what it will do once its hook has said yes. Raises PaasdError with its words
+        when it would refuse: names that exclude each other, a lock, an object that may not be there."""
+        lines = ["start", *(f"update {u.ref}\0{u.new}\0{u.old}" for u in updates), "prepare", "abort", ""]
+        await git.run(self.path(app), "update-ref", "--stdin", "-z", env=env, stdin=os.fsencode("\0".join(lines)))
 
     async def sweep(self) -> None:
         await asyncio.to_thread(self._sweep, _LEFTOVER_AGE)
@@ -80,17 +94,22 @@ class Repositories:
             if _age(lock) >= age:
                 lock.unlink(missing_ok=True)
 
+    def _configure_all(self) -> None:
+        for path in self._root.glob("*.git"):
+            if (path / "HEAD").exists():
+                self._configure(path)
+
     def _configure(self, path: Path) -> None:
         (path / "info").mkdir(exist_ok=True)
-        # What is deployed is the commit itself, whatever .gitattributes says about archives.
-        (path / "info" / "attributes").write_text("* -export-ignore -export-subst\n")
-        (path / "config").write_text(
+        _replace(path / "info" / "attributes", _ATTRIBUTES)
+        _replace(
+            path / "config",
             "[core]\n\trepositoryformatversion = 0\n\tbare = true\n\tsymlinks = false\n"
-            f"\thooksPath = {self._hooks}\n"
-            f"[receive]\n\tfsckObjects = true\n\tmaxInputSize = {self._max_size}\n\tdenyDeletes = true\n"
+            f"\thooksPath = {self._hooks}\n\tbigFileThreshold = {_BIG_FILE}\n"
+            f"[receive]\n\tfsckObjects = true\n\tmaxInputSize = {self._max_size}\n\tdenyDeleteCurrent = ignore\n"
             "\tadvertisePushOptions = true\n\tautogc = false\n"
             '[receive "fsck"]\n\tmissingSpaceBeforeDate = ignore\n\tzeroPaddedFilemode = ignore\n'
-            "[gc]\n\tauto = 0\n[tar]\n\tumask = 0022\n[uploadpack]\n\tallowAnySHA1InWant = false\n"
+            "[gc]\n\tauto = 0\n[tar]\n\tumask = 0022\n[uploadpack]\n\tallowAnySHA1InWant = false\n",
         )
 
     def _write_hooks(self) -> None:
@@ -98,10 +117,15 @@ class Repositories:
         self._hooks.mkdir(mode=0o700, parents=True, exist_ok=True)
         source = Path(__file__).parent.parent / "push" / "hook.py"
         hook = self._hooks / "pre-receive"
-        temporary = hook.with_suffix(".new")
-        temporary.write_text(f"#!{sys.executable} -IS\n{source.read_text()}")
-        temporary.chmod(0o700)
-        temporary.replace(hook)
+        _replace(hook, f"#!{sys.executable} -IS\n{source.read_text()}", 0o700)
+
+
+def _replace(path: Path, text: str, mode: int = 0o600) -> None:
+    """Git may be reading it."""
+    temporary = path.with_name(f"{path.name}.new")
+    temporary.write_text(text)
+    temporary.chmod(mode)
+    temporary.replace(path)
 
 
 def _age(path: Path) -> float:

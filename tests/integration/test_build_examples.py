@@ -101,7 +101,6 @@ class Box:
             network=self.label,
             address=address,
             user=plan.user,
-            keep_image_entrypoint=command is None,
         )
         await self.driver.start(spec)
         return f"http://{address}:{PORT}"

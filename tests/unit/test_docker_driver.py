@@ -84,11 +84,11 @@ def test_a_one_off_is_not_restarted_and_keeps_its_input() -> None:
     }
 
 
-def test_an_image_with_its_own_entrypoint_gets_arguments() -> None:
-    spec = InstanceSpec(**(vars(SPEC) | {"keep_image_entrypoint": True, "user": None, "address": None}))
+def test_an_image_without_a_command_keeps_its_own() -> None:
+    spec = InstanceSpec(**(vars(SPEC) | {"command": None, "user": None, "address": None}))
     options = container_options(spec, "box")
     assert "Entrypoint" not in options and "User" not in options
-    assert options["Cmd"] == ["/bin/sh", "-c", "python app.py"]
+    assert "Cmd" not in options
     assert options["NetworkingConfig"] == {"EndpointsConfig": {"paasd-blog": {}}}
 
 

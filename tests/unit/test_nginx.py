@@ -11,7 +11,7 @@ from paasd.errors import EdgeError, InvalidInput, InvalidSite
 from paasd.models import Endpoint, Route, Site
 from paasd.route.control import parse_counters, parse_table, route_line, table_text
 from paasd.route.nginx import Nginx
-from paasd.route.sites import SiteFiles, host_name, replace_file
+from paasd.route.sites import SiteFiles, replace_file, server_name
 
 TEMPLATES = Path(__file__).parents[2] / "nginx"
 
@@ -20,13 +20,13 @@ TEMPLATES = Path(__file__).parents[2] / "nginx"
     "name", ["a", "a.test", "xn--bcher-kva.test", "1.test", "3com.4you", "a-b--c.test", "localhost"]
 )
 def test_good_host_names(name: str) -> None:
-    assert host_name(name) == name
+    assert server_name(name) == name
 
 
 @pytest.mark.parametrize("name", ["", "_", "*", "a b", "a;", "A", "1.2.3.4", "a.1", "a\n", "-a", "a-", "a.", "a" * 64])
 def test_bad_host_names(name: str) -> None:
     with pytest.raises(InvalidSite) as caught:
-        host_name(name)
+        server_name(name)
     assert "\n" not in caught.value.detail and caught.value.hint
 
 

@@ -6,13 +6,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from paasd import __version__
-from paasd.api.operations import Call, Operation
+from paasd.api.operations import Body, Call, Operation
 from paasd.api.v1.shapes import instant
 from paasd.build.builder import Builder
 from paasd.events import Events
 from paasd.identity.policy import Action
 from paasd.reconcile import Reconciler
 from paasd.route.edge import Edge
+
+
+class Cleanup(Body):
+    all: bool = False
 
 
 class BoxResource:
@@ -30,7 +34,15 @@ class BoxResource:
             ),
             Operation("GET", "/apps/{app}/nginx", Action.APP_READ, self.nginx, "The app's generated server block"),
             Operation("GET", "/state", Action.BOX_READ, self.state, "Where database, engine, edge and files disagree"),
-            Operation("POST", "/cleanup", Action.BOX_CLEAN, self.cleanup, "Remove images no release needs any more"),
+            Operation(
+                "POST",
+                "/cleanup",
+                Action.BOX_CLEAN,
+                self.cleanup,
+                "Remove images no release needs, trim the build cache, or with `all` empty it; `freed_cache` in bytes",
+                Cleanup,
+                streams=True,
+            ),
         ]
 
     async def version(self, call: Call) -> dict[str, Any]:
@@ -52,5 +64,5 @@ class BoxResource:
         return {"differences": await self._reconciler.differences()}
 
     async def cleanup(self, call: Call) -> dict[str, Any]:
-        freed = await self._builder.prune_images()
-        return {"removed_images": freed}
+        removed = await self._builder.prune_images()
+        return {"removed_images": removed, "freed_cache": await self._builder.prune_cache(everything=call.body.all)}

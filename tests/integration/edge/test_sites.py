@@ -94,7 +94,8 @@ async def test_sync_sites_repairs_everything_and_quarantines_the_broken(bench: B
     assert refused.keys() == {"evil", "huge", "thief"}
     assert "already belongs to the app app1" in refused["thief"]
     assert {path.name for path in sites.iterdir()} == {f"app{number}.conf" for number in range(5)}
-    await bench.edge.sync_routes([Route(site.app, (endpoint,), 1) for site in good])
+    for site in good:
+        await bench.edge.set_route(Route(site.app, (endpoint,), 1))
     for site in good:
         assert await bench.visitor.get(site.domains[0]) == (200, "hello")
     master = bench.edge._nginx.master()

@@ -1,0 +1,98 @@
+"""What is written into a control group for builds, on folders that look like cgroup v1 and v2."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from paasd.build.limits import limit_builds, limits_of, missing_limits
+from paasd.config import BuildConfig
+
+_GIB = 1024**3
+_CONFIG = BuildConfig(memory=3 * _GIB, cpus=1.5, pids=99)
+
+
+@pytest.fixture
+def v1(tmp_path: Path) -> Path:
+    files = {
+        "memory": {"memory.limit_in_bytes": 2**63 - 4096, "memory.memsw.limit_in_bytes": 2**63 - 4096},
+        "cpu": {"cpu.cfs_period_us": 100_000, "cpu.cfs_quota_us": -1, "cpu.shares": 1024},
+        "pids": {"pids.max": "max"},
+    }
+    for controller, values in files.items():
+        folder = tmp_path / controller / "docker" / "buildkit"
+        folder.mkdir(parents=True)
+        for name, value in values.items():
+            (folder / name).write_text(f"{value}\n")
+    return tmp_path
+
+
+@pytest.fixture
+def v2(tmp_path: Path) -> Path:
+    (tmp_path / "cgroup.controllers").write_text("cpuset cpu io memory pids\n")
+    for folder in (tmp_path, tmp_path / "docker", tmp_path / "docker" / "buildkit"):
+        folder.mkdir(exist_ok=True)
+        (folder / "cgroup.subtree_control").write_text("cpu memory pids\n")
+    (tmp_path / "docker" / "buildkit" / "memory.swap.max").write_text("max\n")
+    return tmp_path
+
+
+def test_v1(v1: Path) -> None:
+    assert missing_limits(_CONFIG, v1) == ["cpu", "memory", "pids"]
+    limit_builds(_CONFIG, v1)
+    assert missing_limits(_CONFIG, v1) == []
+    folder = v1 / "memory" / "docker" / "buildkit"
+    assert {(folder / f"memory.{name}").read_text() for name in ("limit_in_bytes", "memsw.limit_in_bytes")} == {
+        str(3 * _GIB)
+    }
+    assert (v1 / "cpu" / "docker" / "buildkit" / "cpu.cfs_quota_us").read_text() == "150000"
+
+
+def test_v2(v2: Path) -> None:
+    limit_builds(_CONFIG, v2)
+    assert missing_limits(_CONFIG, v2) == []
+    folder = v2 / "docker" / "buildkit"
+    written = {path.name: path.read_text().strip() for path in folder.iterdir()}
+    del written["cgroup.subtree_control"]
+    assert written == {
+        "memory.max": str(3 * _GIB),
+        "memory.swap.max": "0",
+        "cpu.max": "150000 100000",
+        "cpu.weight": "25",
+        "pids.max": "99",
+    }
+
+
+def test_controllers_that_a_v2_group_does_not_pass_down_are_asked_for(v2: Path) -> None:
+    (v2 / "docker" / "cgroup.subtree_control").write_text("cpu memory\n")
+    limit_builds(_CONFIG, v2)
+    assert (v2 / "docker" / "cgroup.subtree_control").read_text() == "+pids"
+    assert (v2 / "cgroup.subtree_control").read_text() == "cpu memory pids\n"
+
+
+def test_memory_that_the_kernel_rounded_to_pages_is_right(v1: Path) -> None:
+    config = BuildConfig(memory=_GIB + 5, cpus=1.0)
+    limit_builds(config, v1)
+    for name in ("limit_in_bytes", "memsw.limit_in_bytes"):
+        (v1 / "memory" / "docker" / "buildkit" / f"memory.{name}").write_text(str(_GIB))
+    assert missing_limits(config, v1) == []
+
+
+def test_a_missing_group_has_no_limits(tmp_path: Path) -> None:
+    assert missing_limits(_CONFIG, tmp_path) == ["cpu", "memory", "pids"]
+
+
+@pytest.mark.parametrize(
+    "total, cores, memory, cpus", [(1, 1, 0.5, 0.75), (2, 2, 1, 1.75), (4, 4, 3, 3.75), (16, 8, 12, 7.75)]
+)
+def test_defaults(monkeypatch: pytest.MonkeyPatch, total: int, cores: int, memory: float, cpus: float) -> None:
+    class Memory:
+        total: int
+
+    found = Memory()
+    found.total = total * _GIB
+    monkeypatch.setattr("psutil.virtual_memory", lambda: found)
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    limits = limits_of(BuildConfig())
+    assert (limits.memory, limits.cpus, limits.pids) == (memory * _GIB, cpus, 4096)
