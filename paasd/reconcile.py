@@ -163,7 +163,9 @@ class Reconciler:
             await self._attempt(f"route of {app.name}", partial(self._deployer.sync_route, app, present))
         for name in set(present) - {app.name for app in apps}:
             await self._lifecycle.drop_route(name)
-            self._troubles.pop(f"route of {name}", None)
+        known = {f"route of {app.name}" for app in apps}
+        for name in [n for n in self._troubles if n.startswith("route of ") and n not in known]:
+            del self._troubles[name]
 
     async def _sites(self) -> None:
         for name, reason in (await self._lifecycle.sync_sites()).items():

@@ -5,8 +5,10 @@ from __future__ import annotations
 import socket
 import sqlite3
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
 
 import pytest
 
@@ -63,6 +65,59 @@ def without_nginx(box: Box) -> Iterator[None]:
         eventually(taken, 10)
         squatter.listen()
         yield
+
+
+class Door:
+    """A socket before the engine's own, which can be shut."""
+
+    def __init__(self, path: Path) -> None:
+        self._open: list[socket.socket] = [socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)]
+        self._open[0].bind(str(path))
+        self._open[0].listen()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def shut(self) -> None:
+        for end in self._open:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = self._open[0].accept()
+                far = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+                far.connect("/var/run/docker.sock")
+                self._open += [near, far]
+                for source, target in ((near, far), (far, near)):
+                    threading.Thread(target=self._copy, args=(source, target), daemon=True).start()
+
+    def _copy(self, source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+
+def test_an_engine_that_is_away_refuses_before_anything_is_lost(new_box: Callable[..., Box], tmp_path: Path) -> None:
+    path = tmp_path / "d.sock"
+    box = new_box(f'docker_host = "unix://{path}"\n{_SETTINGS}')
+    door = Door(path)
+    try:
+        box.start()
+        assert box.push(box.repository(app()), "safe").status == 0
+        door.shut()
+        path.unlink()
+        done = box.ssh("apps:destroy", "safe", "--force")
+        assert done.status == 1 and "engine" in done.err, done
+        assert [found["name"] for found in box.json("apps:list")] == ["safe"]
+        assert box.get("safe").status == 200 and box.ssh("domains:list", "safe").status == 0
+        door = Door(path)
+        eventually(lambda: box.api("GET", "/state").get("differences") == [], 45)
+        assert box.ssh("apps:destroy", "safe", "--force").status == 0
+        assert box.containers() == []
+    finally:
+        door.shut()
 
 
 def test_destroying_ends_what_runs_in_the_app(clean: Box) -> None:
