@@ -58,6 +58,19 @@ class Apps:
             raise NotFound(f"no app named {shown(name)}", hint="List the apps with: apps:list")
         return _app(row)
 
+    async def refresh(self, app: App) -> App:
+        """The app as it is now, also under another name. Raises NotFound when it was destroyed."""
+        row = await self._database.fetch_one(
+            f"{_SELECT} WHERE apps.organization_id = ? AND apps.id = ?", app.organization_id, app.id
+        )
+        if row is None:
+            raise NotFound(f"{app.name} was destroyed", hint="List the apps with: apps:list")
+        return _app(row)
+
+    async def is_taken(self, name: str) -> bool:
+        """Whether any app of the box has this name."""
+        return await self._database.fetch_one("SELECT 1 FROM apps WHERE name = ?", name) is not None
+
     async def of(self, organization_id: str) -> list[App]:
         rows = await self._database.fetch(
             f"{_SELECT} WHERE apps.organization_id = ? ORDER BY apps.name", organization_id
@@ -77,16 +90,19 @@ class Apps:
             await events.record(
                 tx, "app.renamed", organization_id=app.organization_id, actor=actor.name, app=name, before=app.name
             )
-        return await self.get(app.organization_id, name)
+        return await self.refresh(app)
 
-    async def destroy(self, actor: Actor, app: App) -> None:
-        """Remove the row and everything in the database that hangs on it."""
+    async def destroy(self, actor: Actor, app: App) -> bool:
+        """Remove the row and everything in the database that hangs on it, its project too if it was the last app of
+        it. True if the project went."""
         async with self._database.transaction() as tx:
             await tx.execute("UPDATE apps SET release_id = NULL WHERE id = ?", app.id)
-            await tx.execute("DELETE FROM apps WHERE id = ?", app.id)
+            if not await tx.execute("DELETE FROM apps WHERE id = ?", app.id):
+                raise NotFound(f"{app.name} was destroyed", hint="List the apps with: apps:list")
             await events.record(
                 tx, "app.destroyed", organization_id=app.organization_id, actor=actor.name, app=app.name
             )
+            return await projects.remove_if_empty(tx, app.project_id)
 
     async def set_deploy_branch(self, app: App, branch: str) -> None:
         await self._set(app, "deploy_branch", branch)
@@ -108,7 +124,7 @@ class Apps:
                 app=app.name,
                 scale=dict(scale),
             )
-        return await self.get(app.organization_id, app.name)
+        return await self.refresh(app)
 
     async def checks(self, app: App) -> dict[str, Any]:
         """What `checks:set` said, by process type."""

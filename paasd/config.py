@@ -118,6 +118,10 @@ class KeepConfig:
     """Releases per app whose images are kept as rollback targets."""
     builds: int = 50
     """Build logs per app."""
+    deployments: int = 500
+    """Deployments listed per app; releases that none of them tells of go with them."""
+    events: int = 10_000
+    """Events of the whole box."""
     free_bytes: int = 2 * 1024**3
     """Bytes. New builds are refused below this much free disk; builds under way are ended below half of it."""
 

@@ -39,11 +39,13 @@ from paasd.config_vars import ConfigVars
 from paasd.database import Database
 from paasd.deploy import Deployer
 from paasd.deployments import Deployments
+from paasd.differences import Differences
 from paasd.docker_engine import DockerEngine
 from paasd.drivers.docker import DockerDriver
 from paasd.errors import AlreadyExists, PaasdError
 from paasd.events import Events
 from paasd.go_live import GoLive
+from paasd.housekeeping import Housekeeping
 from paasd.identity.sessions import Sessions
 from paasd.identity.ssh_keys import SshKeys
 from paasd.identity.users import Users
@@ -117,11 +119,21 @@ class Daemon:
             edge,
             firewall,
         )
-        deployer = self._deployer = Deployer(
-            apps, config_vars, builder, releases, driver, instances, retirement, edge, go_live
-        )
+        deployer = self._deployer = Deployer(apps, config_vars, builder, releases, instances, retirement, edge, go_live)
         lifecycle = Lifecycle(
-            config, apps, projects, config_vars, repositories, builder, releases, driver, domains, edge, deployer
+            config,
+            apps,
+            projects,
+            config_vars,
+            repositories,
+            builds,
+            builder,
+            releases,
+            driver,
+            instances,
+            domains,
+            edge,
+            deployer,
         )
         self._reconciler = Reconciler(
             config,
@@ -139,6 +151,11 @@ class Daemon:
             deployer,
             lifecycle,
             go_live.protect,
+        )
+        events = Events(database)
+        self._housekeeping = Housekeeping(config.keep, events, deployments, releases, builder)
+        differences = Differences(
+            config, apps, projects, builds, deployments, instances, driver, edge, repositories, deployer
         )
         receive = Receive(config, apps, lifecycle, repositories, sessions, deployer)
         doors = Doors(database, self._keys, self._users, sessions, receive, run_command)
@@ -161,7 +178,7 @@ class Daemon:
             RunResource(one_offs),
             ChecksResource(apps, releases),
             PushesResource(receive.push),
-            BoxResource(Events(database), edge, builder, self._reconciler),
+            BoxResource(events, edge, builder, differences),
         ]
 
     async def start(self) -> None:
@@ -179,6 +196,8 @@ class Daemon:
             await self._reconciler.recover()
             await self._reconciler.start()
             stack.push_async_callback(self._reconciler.stop)
+            self._housekeeping.start()
+            stack.push_async_callback(self._housekeeping.stop)
             await self._add_admin_key()
             api = Api(self._config.api_socket, self._apps, self._sessions, local_admin, self._resources)
             await api.start()

@@ -8,7 +8,7 @@ from paasd import events
 from paasd.database import Database, Row, Transaction, new_id, now
 from paasd.errors import NotFound
 from paasd.models import App, Release, Status
-from paasd.numbered import Table, abandon_unfinished, by_number, next_number, page
+from paasd.numbered import Table, abandon_unfinished, by_number, delete_in_pieces, next_number, page
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,19 @@ class Deployments:
     async def abandon_unfinished(self, reason: str) -> int:
         """At start: whatever was under way when the daemon died has failed; the old release still serves."""
         return await abandon_unfinished(self._database, Table.DEPLOYMENTS, reason)
+
+    async def prune(self, keep: int, rollback_targets: int) -> int:
+        """Forget all but the newest `keep` of every app. For each release that a rollback can go back to, the one that
+        made it live last stays: it is how that is known. Returns how many went."""
+        old = await self._database.fetch(
+            "SELECT id FROM (SELECT *, row_number() OVER (PARTITION BY app_id ORDER BY number DESC) AS age,"
+            " row_number() OVER (PARTITION BY release_id, status ORDER BY number DESC) AS turn FROM deployments)"
+            " WHERE age > ? AND status NOT IN ('queued', 'running') AND NOT (status = 'succeeded' AND turn = 1"
+            " AND release_id IN (SELECT id FROM releases_once_live WHERE age <= ?))",
+            max(1, keep),
+            max(1, rollback_targets),
+        )
+        return await delete_in_pieces(self._database, Table.DEPLOYMENTS, (row["id"] for row in old))
 
     async def unfinished(self, app: App) -> list[int]:
         """Numbers of the deployments that are called queued or running."""

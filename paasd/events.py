@@ -23,8 +23,12 @@ async def record(
     )
 
 
+_PIECE = 500
+"""Rows deleted in one transaction, so that nobody waits long for the next one."""
+
+
 class Events:
-    """Reads the table."""
+    """Reads the table, and keeps it short."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -45,3 +49,18 @@ class Events:
         )
         events = [{**dict(row), "data": json.loads(row["data"])} for row in rows]
         return events if after else events[::-1]
+
+    async def prune(self, keep: int) -> int:
+        """Forget all but the newest `keep` of the box. Returns how many went."""
+        row = await self._database.fetch_one("SELECT id FROM events ORDER BY id DESC LIMIT 1 OFFSET ?", max(1, keep))
+        last, deleted = row["id"] if row else 0, 0
+        while True:
+            async with self._database.transaction() as tx:
+                count = await tx.execute(
+                    "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE id <= ? ORDER BY id LIMIT ?)",
+                    last,
+                    _PIECE,
+                )
+            deleted += count
+            if count < _PIECE:
+                return deleted

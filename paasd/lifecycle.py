@@ -4,25 +4,42 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from paasd import failpoints
+from paasd.active_push import ActivePush
 from paasd.apps import Apps
 from paasd.build.builder import Builder
+from paasd.build.builds import Builds
 from paasd.config import Config
 from paasd.config_vars import ConfigVars
 from paasd.deploy import Deployer
 from paasd.drivers.base import Driver
-from paasd.errors import EngineConflict, PaasdError
+from paasd.errors import Cancelled, PaasdError
 from paasd.models import Actor, App, Route, Secret, branch_name
 from paasd.progress import Progress
 from paasd.projects import Projects
 from paasd.release import Releases
 from paasd.route.domains import Domains
 from paasd.route.edge import Edge
-from paasd.run.instances import network_name
+from paasd.run.instances import Instances, network_name
 from paasd.source.repositories import Repositories
 
 _log = logging.getLogger(__name__)
+
+_STOP_TIMEOUT = 5
+"""Seconds that instances of a destroyed app get to end; nobody sends them requests any more."""
+
+
+@dataclass(frozen=True)
+class _Remains:
+    """What is left of an app when its row is gone."""
+
+    app: App
+    instances: Sequence[str]
+    network: str | None
+    """The project's, when the project went with the app."""
 
 
 class Lifecycle:
@@ -33,9 +50,11 @@ class Lifecycle:
         projects: Projects,
         config_vars: ConfigVars,
         repositories: Repositories,
+        builds: Builds,
         builder: Builder,
         releases: Releases,
         driver: Driver,
+        instances: Instances,
         domains: Domains,
         edge: Edge,
         deployer: Deployer,
@@ -45,18 +64,27 @@ class Lifecycle:
         self._projects = projects
         self._config_vars = config_vars
         self._repositories = repositories
+        self._builds = builds
         self._builder = builder
         self._releases = releases
         self._driver = driver
+        self._instances = instances
         self._domains = domains
         self._edge = edge
         self._deployer = deployer
-        self._changing = asyncio.Lock()
+        self._changing_edge = asyncio.Lock()
+        """So that what the database says of a name is still so when the edge is told."""
 
     async def sync_sites(self) -> dict[str, str]:
         """Make the edge's sites those of the database; returns why any was quarantined, by app."""
-        async with self._changing:
+        async with self._changing_edge:
             return await self._edge.sync_sites([await self._domains.site(app) for app in await self._apps.all()])
+
+    async def drop_route(self, name: str) -> None:
+        """Take the route of a name away that no app has."""
+        async with self._changing_edge:
+            if not await self._apps.is_taken(name):
+                await self._edge.remove_route(name)
 
     async def create(
         self, actor: Actor, name: str, *, project: str | None = None, environment: str = "production"
@@ -65,21 +93,27 @@ class Lifecycle:
         app = await self._apps.create(actor, name, project=project, environment=environment)
         try:
             await self._repositories.ensure(app)
-            await self._edge.set_route(Route(app.name))
-            await self._set_site(app)
+            async with self._changing_edge:
+                await self._edge.set_route(Route(app.name))
+                await self._edge.set_site(await self._domains.site(app))
         except BaseException:
-            await self._discard(actor, app)
+            await asyncio.shield(self._take_back(actor, app))
             raise
         return app
 
-    async def rename(self, actor: Actor, app: App, name: str) -> App:
-        """The new host name takes over from the old one."""
-        route = await self._deployer.route_of(app)
-        renamed = await self._apps.rename(actor, app, name)
-        await self._edge.set_route(Route(renamed.name, route.endpoints, route.release))
-        # Both sites in one step: the app's own domains cannot be in two of them.
-        await self.sync_sites()
-        await self._edge.remove_route(app.name)
+    async def rename(self, actor: Actor, app: App, name: str, progress: Progress) -> App:
+        """The new host name takes over from the old one; what is going live right now goes live first. Once the row
+        says so the app has its new name, and the reconciler does what the edge cannot do now."""
+        if self._deployer.switch(app).locked():
+            progress.step(f"Waiting for the release of {app.name} that is going live")
+        async with self._deployer.switch(app):
+            app = await self._apps.refresh(app)
+            route = await self._deployer.route_of(app)
+            renamed = await self._apps.rename(actor, app, name)
+            await _tidy(f"route of {name}", lambda: self._edge.set_route(replace(route, app=name)))
+            # Both sites in one step: the app's own domains cannot be in two of them.
+            await _tidy(f"site of {name}", self.sync_sites)
+            await _tidy(f"route of {app.name}", lambda: self.drop_route(app.name))
         return renamed
 
     async def clone(self, actor: Actor, app: App, name: str, progress: Progress) -> App:
@@ -98,9 +132,9 @@ class Lifecycle:
             if current := await self._releases.current(app):
                 await self._deployer.adopt(actor, copy, current, progress)
         except BaseException:
-            await self.destroy(actor, copy)
+            await asyncio.shield(self._take_back(actor, copy))
             raise
-        return await self._apps.get(copy.organization_id, copy.name)
+        return await self._apps.refresh(copy)
 
     async def set_deploy_branch(self, app: App, branch: str) -> None:
         """Raises InvalidInput for what Git would not take as a branch."""
@@ -123,34 +157,73 @@ class Lifecycle:
         return await self._domains.of(app)
 
     async def destroy(self, actor: Actor, app: App) -> None:
-        """Stop and remove everything. An engine that cannot be reached refuses it before anything is lost."""
-        await self._deployer.remove(app)
-        await self._discard(actor, app)
+        """Stop and remove everything. An engine that cannot be reached refuses it before anything is lost. After that
+        the app is gone with its row: what cannot be removed with it is left to the reconciler."""
+        await self._driver.networks()
+        remains = await self._remove_row(actor, app)
+        await failpoints.hit("app-row-removed")
+        await asyncio.shield(self._clear(remains))
 
-    async def _discard(self, actor: Actor, app: App) -> None:
-        project = await self._projects.get(app.organization_id, app.project_id)
-        await self._builder.remove_logs(app)
-        await self._repositories.remove(app.id)
-        await self._apps.destroy(actor, app)
-        # After the row, since the reconciler gives every app that has one its site and route back.
-        await self._remove_site(app)
-        await self._edge.remove_route(app.name)
-        await self._builder.prune_images()
-        if await self._projects.remove_if_empty(app.project_id):
-            await self._remove_network(network_name(self._config.label, project))
+    async def _take_back(self, actor: Actor, app: App) -> None:
+        """Nothing of an app that could not be made stays. Raises nothing: that would hide why it could not."""
+        try:
+            remains = await self._remove_row(actor, app)
+        except Exception:
+            _log.exception("%s could not be taken back", app.name)
+        else:
+            await self._clear(remains)
+
+    async def _remove_row(self, actor: Actor, app: App) -> _Remains:
+        """First, in one transaction: from here on nothing that belongs to the app is wanted by anybody."""
+        self._end_push(app)  # it may hold the lock
+        async with self._deployer.switch(app):
+            project = await self._projects.get(app.organization_id, app.project_id)
+            names = [row.name for row in await self._instances.of(app)]
+            last = await self._apps.destroy(actor, app)
+        return _Remains(app, names, network_name(self._config.label, project) if last else None)
+
+    async def _clear(self, remains: _Remains) -> None:
+        """Each step by itself, so that one that fails does not keep the others from being done."""
+        app = remains.app
+        await _tidy(f"route of {app.name}", lambda: self.drop_route(app.name))
+        await _tidy(f"site of {app.name}", lambda: self._drop_site(app.name))
+        if push := self._end_push(app):
+            await push.done.wait()
+        await _tidy(f"instances of {app.name}", lambda: self._stop_all(remains))
+        await _tidy(f"repository of {app.name}", lambda: self._repositories.remove(app.id))
+        await _tidy(f"build logs of {app.name}", self._builds.remove_stray_logs)
+        await _tidy(f"images of {app.name}", self._builder.prune_images)
+        if network := remains.network:
+            self._instances.forget_project(app.project_id)
+            await _tidy(f"network {network}", lambda: self._driver.remove_network(network))
+
+    def _end_push(self, app: App) -> ActivePush | None:
+        return self._deployer.end_push(app, Cancelled(f"{app.name} was destroyed"))
+
+    async def _stop_all(self, remains: _Remains) -> None:
+        """Instances, one-off commands too."""
+        one_offs = [name for name, app_id in (await self._driver.one_offs()).items() if app_id == remains.app.id]
+        stops = (self._driver.stop(name, _STOP_TIMEOUT) for name in [*remains.instances, *one_offs])
+        for result in await asyncio.gather(*stops, return_exceptions=True):
+            if isinstance(result, BaseException):
+                raise result
 
     async def _set_site(self, app: App) -> None:
-        async with self._changing:
-            await self._edge.set_site(await self._domains.site(app))
+        async with self._changing_edge:
+            # Its present name: a site of the old one would come back.
+            await self._edge.set_site(await self._domains.site(await self._apps.refresh(app)))
 
-    async def _remove_site(self, app: App) -> None:
-        async with self._changing:
-            await self._edge.remove_site(app.name)
+    async def _drop_site(self, name: str) -> None:
+        async with self._changing_edge:
+            if not await self._apps.is_taken(name):  # a new app may have it by now
+                await self._edge.remove_site(name)
 
-    async def _remove_network(self, name: str) -> None:
-        try:
-            await self._driver.remove_network(name)
-        except EngineConflict:
-            _log.warning("network %s is still in use; the reconciler removes it later", name)
-        except PaasdError as error:
-            _log.warning("network %s stays for now: %s", name, error.detail)
+
+async def _tidy(what: str, step: Callable[[], Awaitable[object]]) -> None:
+    """Do a step that the reconciler does later if it fails now."""
+    try:
+        await step()
+    except PaasdError as error:
+        _log.warning("%s: left to the reconciler: %s", what, error.detail)
+    except Exception:
+        _log.exception("%s: left to the reconciler", what)

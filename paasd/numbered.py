@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable
 from enum import StrEnum
 
 from paasd.database import Database, Row, Transaction, now
 from paasd.models import App
+
+_PIECE = 200
+"""Rows deleted in one transaction, so that nobody waits long for the next one."""
 
 
 class Table(StrEnum):
@@ -17,6 +22,7 @@ class Table(StrEnum):
 
 
 async def next_number(tx: Transaction, table: Table, app_id: str) -> int:
+    """One more than the highest of the app: the row that has it is never pruned."""
     row = await tx.fetch_one(f"SELECT max(number) AS top FROM {table} WHERE app_id = ?", app_id)  # noqa: S608
     return ((row["top"] if row else None) or 0) + 1
 
@@ -52,3 +58,13 @@ async def abandon_unfinished(database: Database, table: Table, reason: str) -> i
             reason,
             now(),
         )
+
+
+async def delete_in_pieces(database: Database, table: Table, ids: Iterable[str]) -> int:
+    """Delete rows by id in short transactions. Returns how many there were."""
+    rest, deleted = iter(ids), 0
+    while piece := list(itertools.islice(rest, _PIECE)):
+        marks = ", ".join("?" * len(piece))
+        async with database.transaction() as tx:
+            deleted += await tx.execute(f"DELETE FROM {table} WHERE id IN ({marks})", *piece)  # noqa: S608
+    return deleted

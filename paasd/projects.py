@@ -24,6 +24,15 @@ async def ensure(tx: Transaction, organization_id: str, name: str) -> Project:
     return project
 
 
+async def remove_if_empty(tx: Transaction, project_id: str) -> bool:
+    """Delete a project that has no apps (any more); True if it did."""
+    changed = await tx.execute(
+        "DELETE FROM projects WHERE id = ? AND NOT EXISTS (SELECT 1 FROM apps WHERE project_id = projects.id)",
+        project_id,
+    )
+    return changed > 0
+
+
 class Projects:
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -43,15 +52,6 @@ class Projects:
     async def set_subnet(self, project_id: str, subnet: str) -> None:
         async with self._database.transaction() as tx:
             await tx.execute("UPDATE projects SET subnet = ? WHERE id = ?", subnet, project_id)
-
-    async def remove_if_empty(self, project_id: str) -> bool:
-        """Delete a project that has no apps (any more); True if it did."""
-        async with self._database.transaction() as tx:
-            changed = await tx.execute(
-                "DELETE FROM projects WHERE id = ? AND NOT EXISTS (SELECT 1 FROM apps WHERE project_id = projects.id)",
-                project_id,
-            )
-        return changed > 0
 
 
 def _project(row: Row) -> Project:

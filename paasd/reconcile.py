@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 from paasd.apps import Apps
 from paasd.build.builds import Builds
@@ -16,7 +17,7 @@ from paasd.deployments import Deployments
 from paasd.drivers.base import Driver, Seen
 from paasd.errors import EngineUnavailable, PaasdError
 from paasd.lifecycle import Lifecycle
-from paasd.models import App, InstanceState, Route
+from paasd.models import App, InstanceState
 from paasd.projects import Projects
 from paasd.release import Releases
 from paasd.route.domains import Domains
@@ -75,7 +76,7 @@ class Reconciler:
         self._tasks: list[asyncio.Task[None]] = []
         self._wake = asyncio.Event()
         self._troubles: dict[str, str] = {}
-        """What went wrong last, by step."""
+        """What goes wrong, by step."""
 
     async def recover(self) -> None:
         """Once at start, before anything can be asked for: finish or undo what a killed daemon left half done."""
@@ -99,79 +100,29 @@ class Reconciler:
 
     async def settle(self) -> None:
         """One pass over everything. What fails is logged and tried again in the next pass."""
-        steps = (self._edge_up, self._firewall, self._routes, self._containers, self._strangers, self._networks)
+        steps = (
+            *(self._edge_up, self._firewall, self._routes, self._sites),
+            *(self._containers, self._strangers, self._one_offs, self._networks),
+        )
         for step in (*steps, self._files):
-            await self._attempt(step)
+            await self._attempt(step.__name__.strip("_"), step)
 
-    async def _attempt(self, step: Callable[[], Awaitable[None]]) -> None:
+    async def _attempt(self, name: str, step: Callable[[], Awaitable[object]]) -> None:
         """Whatever goes wrong must not end the reconciler. It is written down once, not in every pass."""
-        name, trouble = step.__name__.strip("_"), ""
+        before = self._troubles.pop(name, "")
         try:
             await step()
         except PaasdError as error:
-            trouble = error.detail
-            if self._troubles.get(name) != trouble:
-                _log.warning("reconciling (%s): %s", name, trouble)
+            self._troubles[name] = error.detail
+            if before != error.detail:
+                _log.warning("reconciling (%s): %s", name, error.detail)
         except Exception:
             _log.exception("reconciling (%s) failed", name)
-        self._troubles[name] = trouble
-
-    async def differences(self) -> list[str]:
-        """Where database, engine, edge and files disagree right now; empty when all is well. Changes nothing."""
-        found: list[str] = []
-        rows = {row.name: row for row in await self._instances.all()}
-        actual = await self._driver.survey()
-        found += [f"instance {name} is wanted but missing" for name in rows if name not in actual]
-        found += [f"container {name} runs but is not wanted" for name in actual if name not in rows]
-        found += [
-            f"instance {name} is {actual[name].state}"
-            for name in rows
-            if name in actual and actual[name].state is not InstanceState.RUNNING
-        ]
-        found += [f"instance {row.name} was never switched to" for row in rows.values() if row.state == "new"]
-        wanted, routes = await self._wanted_routes(), await self._edge.routes()
-        found += [f"route of {n} is {routes.get(n)}, wanted {r}" for n, r in wanted.items() if routes.get(n) != r]
-        found += [f"route of {name} belongs to no app" for name in routes if name not in wanted]
-        ids = {app.id for app in await self._apps.all()}
-        found += [f"repository {n} belongs to no app" for n in self._repositories.names() if n not in ids]
-        found += [f"{path} was left by a killed push" for path in self._repositories.leftovers()]
-        return [*found, *await self._network_differences(), *await self._site_differences(), *await self._unfinished()]
-
-    async def _network_differences(self) -> list[str]:
-        present = set(await self._driver.networks())
-        projects = {network_name(self._config.label, project): project for project in await self._projects.all()}
-        used = {row.project_id for row in await self._instances.all()}
-        found = [f"network {name} belongs to no project" for name in sorted(present - projects.keys())]
-        found += [f"network {n} is missing" for n, p in projects.items() if p.id in used and n not in present]
-        return found
-
-    async def _site_differences(self) -> list[str]:
-        apps = {app.name for app in await self._apps.all()}
-        files = await self._edge.files()
-        found = [f"the site of {name} is missing" for name in sorted(apps - set(files.sites))]
-        found += [f"the site of {name} belongs to no app" for name in sorted(set(files.sites) - apps)]
-        found += [f"the site of {name} is in quarantine: Nginx refuses it" for name in files.quarantined]
-        return found + [f"{path} was left half written" for path in files.strays]
-
-    async def _unfinished(self) -> list[str]:
-        """What is called under way, or locked, though nobody works on its app."""
-        found = []
-        for app in await self._apps.all():
-            if not self._deployer.is_busy(app):
-                builds, deployments = await self._builds.unfinished(app), await self._deployments.unfinished(app)
-                found += [
-                    f"build {number} of {app.name} is called under way, but nothing works on it" for number in builds
-                ]
-                found += [
-                    f"deployment {number} of {app.name} is called under way, but is not" for number in deployments
-                ]
-                found += [f"{path} locks a repository, but nobody pushes" for path in self._repositories.locks(app)]
-        return found
 
     async def _watch(self) -> None:
         """Turn engine events into passes; a lost engine is looked for again."""
         while True:
-            await self._attempt(self._events)
+            await self._attempt("events", self._events)
             await asyncio.sleep(1)
             self._wake.set()
 
@@ -184,7 +135,7 @@ class Reconciler:
         """A dead Nginx is everybody's outage, so it does not wait for the timer."""
         while True:
             await asyncio.sleep(_EDGE_INTERVAL)
-            await self._attempt(self._edge_up)
+            await self._attempt("edge_up", self._edge_up)
 
     async def _loop(self) -> None:
         while True:
@@ -203,16 +154,20 @@ class Reconciler:
     async def _firewall(self) -> None:
         await self._protect()
 
-    async def _wanted_routes(self) -> dict[str, Route]:
-        return {app.name: await self._deployer.route_of(app) for app in await self._apps.all()}
-
     async def _routes(self) -> None:
-        """Routes first, so that no site comes up without one."""
+        """Before the sites, so that none comes up without a route. Each by itself: what is wrong with one app must not
+        be everybody's."""
         present = await self._edge.routes()
         apps = await self._apps.all()
-        await self._deployer.sync_routes(apps)
+        for app in apps:
+            await self._attempt(f"route of {app.name}", partial(self._deployer.sync_route, app, present))
         for name in set(present) - {app.name for app in apps}:
-            await self._edge.remove_route(name)
+            await self._lifecycle.drop_route(name)
+        known = {f"route of {app.name}" for app in apps}
+        for name in [n for n in self._troubles if n.startswith("route of ") and n not in known]:
+            del self._troubles[name]
+
+    async def _sites(self) -> None:
         for name, reason in (await self._lifecycle.sync_sites()).items():
             _log.error("the site of %s is quarantined: %s", name, reason)
 
@@ -251,7 +206,21 @@ class Reconciler:
         strangers = [name for name in running if name not in wanted]
         if strangers:
             _log.warning("removing containers that nothing wants: %s", ", ".join(strangers))
-            await asyncio.gather(*(self._driver.stop(name, _STRANGER_TIMEOUT) for name in strangers))
+            await self._stop(strangers)
+
+    async def _one_offs(self) -> None:
+        """One-off commands that go on though their app was destroyed."""
+        present = await self._driver.one_offs()
+        apps = {app.id for app in await self._apps.all()}
+        await self._stop([name for name, app_id in present.items() if app_id not in apps])
+
+    async def _stop(self, names: Sequence[str]) -> None:
+        results = await asyncio.gather(
+            *(self._driver.stop(name, _STRANGER_TIMEOUT) for name in names), return_exceptions=True
+        )
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
 
     async def _networks(self) -> None:
         present = await self._driver.networks()
@@ -266,6 +235,7 @@ class Reconciler:
         present = self._repositories.names()
         for app_id in present - {app.id for app in await self._apps.all()}:
             await self._repositories.remove(app_id)
+        await self._builds.remove_stray_logs()
 
 
 def _serves(instance: Seen | None, row: InstanceRow) -> bool:

@@ -11,8 +11,11 @@ from paasd import events
 from paasd.database import Database, Row, new_id, now
 from paasd.errors import NotFound
 from paasd.models import App, Build, ProcessType, Release, Secret
-from paasd.numbered import Table, by_number, next_number, page
+from paasd.numbered import Table, by_number, delete_in_pieces, next_number, page
 from paasd.secrets import Vault
+
+_UNDEPLOYED = 3600.0
+"""Seconds that a release without a deployment is kept: it may be on its way to one."""
 
 
 class Releases:
@@ -97,26 +100,36 @@ class Releases:
             raise NotFound(f"{app.name} has no earlier release that was live", hint="Deploy with git push instead.")
         return await self.by_number(app, max(older))
 
+    async def prune(self) -> int:
+        """Forget releases that no deployment tells of any more: none that is live, runs, can be gone back to or is just
+        about to be deployed, and never an app's newest, whose number is where the next one comes from. Returns how
+        many went."""
+        old = await self._database.fetch(
+            "SELECT id FROM releases WHERE created_at < ?"
+            " AND NOT EXISTS (SELECT 1 FROM deployments WHERE release_id = releases.id)"
+            " AND NOT EXISTS (SELECT 1 FROM instances WHERE release_id = releases.id)"
+            " AND NOT EXISTS (SELECT 1 FROM apps WHERE release_id = releases.id)"
+            " AND number < (SELECT max(number) FROM releases AS other WHERE other.app_id = releases.app_id)",
+            now() - _UNDEPLOYED,
+        )
+        return await delete_in_pieces(self._database, Table.RELEASES, (row["id"] for row in old))
+
     async def _copy(
         self, app: App, base: Release, config: Mapping[str, Secret], actor: str, description: str
     ) -> Release:
-        release = Release(
+        copy = replace(
+            base,
             id=new_id(),
             app_id=app.id,
-            number=0,
-            build_id=base.build_id,
-            image=base.image,
-            user=base.user,
             config=config,
-            process_types=base.process_types,
-            checks=base.checks,
             description=description,
             created_by=actor,
             created_at=now(),
         )
-        return await self._insert(app, release)
+        return await self._insert(app, copy)
 
     async def _insert(self, app: App, release: Release) -> Release:
+        """Write it down under the next number."""
         sealed = self._vault.seal_all(release.config, _place(app, release.id))
         async with self._database.transaction() as tx:
             number = await next_number(tx, Table.RELEASES, app.id)

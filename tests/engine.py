@@ -30,6 +30,8 @@ class Engine:
         self.socket = self.root / "docker.sock"
         self.cgroup = self.root.name
         self.gateway = f"10.254.{secrets.randbelow(250)}.1"
+        self.pool = f"10.{235 + secrets.randbelow(15)}.{16 * secrets.randbelow(16)}.0/20"
+        """For `run.subnet_pool`: other engines cannot see which networks this one has."""
         if disk:
             _make_disk(self.root / "disk", self.root / "data", disk)
         self._process: subprocess.Popen[bytes] | None = None
@@ -69,7 +71,7 @@ class Engine:
                 self.request("DELETE", f"/containers/{container['Id']}?force=1&v=1")
             for network in self.request("GET", "/networks"):
                 if network["Name"] not in ("host", "none", "bridge"):
-                    self.request("DELETE", f"/networks/{network['Id']}")
+                    eventually(lambda path=f"/networks/{network['Id']}": self._deleted(path))
             self.end(signal.SIGTERM)
         _ip("link", "delete", self._bridge)
         # The engine mounts its data directory onto itself and leaves it so; below that may be a disk.
@@ -80,6 +82,9 @@ class Engine:
             for folder in (controller / self.cgroup / "buildkit", controller / self.cgroup):
                 with contextlib.suppress(OSError):
                     folder.rmdir()
+
+    def _deleted(self, path: str) -> bool:
+        return unix_request(str(self.socket), "DELETE", path)[0] in (204, 404)
 
     def _answers(self) -> bool:
         assert self._process is not None

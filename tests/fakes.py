@@ -45,7 +45,7 @@ class FakeDriver:
         self.images = set(images)
         self.networks_by_name: dict[str, str] = {}
         self.containers: dict[str, _Container] = {}
-        self.one_offs: dict[str, InstanceSpec] = {}
+        self.one_offs_by_name: dict[str, InstanceSpec] = {}
         self.unavailable = False
         self._listeners: list[asyncio.Queue[DriverEvent | None]] = []
         self._pids = itertools.count(1000)
@@ -81,6 +81,7 @@ class FakeDriver:
 
     async def stop(self, name: str, timeout: int = 30) -> None:
         self._check_available()
+        self.one_offs_by_name.pop(name, None)
         if name in self.containers:
             self.halt(name)
             self.vanish(name)
@@ -103,12 +104,16 @@ class FakeDriver:
     ) -> FakeOneOff:
         self._check_available()
         self._check_startable(spec)
-        self.one_offs[spec.name] = spec
+        self.one_offs_by_name[spec.name] = spec
         return FakeOneOff(self, spec, _parse(spec.command), stdin)
+
+    async def one_offs(self) -> Mapping[str, str]:
+        self._check_available()
+        return {name: spec.app_id for name, spec in self.one_offs_by_name.items()}
 
     async def remove_one_offs(self) -> None:
         self._check_available()
-        self.one_offs.clear()
+        self.one_offs_by_name.clear()
 
     async def logs(self, name: str, *, tail: int = 100, follow: bool = False) -> AsyncIterator[LogLine]:
         self._check_available()
@@ -253,7 +258,7 @@ class FakeOneOff:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        self._driver.one_offs.pop(self._spec.name, None)
+        self._driver.one_offs_by_name.pop(self._spec.name, None)
 
     def _end(self) -> None:
         self._output.put_nowait(None)

@@ -60,13 +60,13 @@ class Builder:
         """Build when it is its turn. Raises SourceRejected, BuildFailed, DiskFull or EngineError."""
         try:
             async with self._queue.slot(progress):
-                await self._builds.started(app, build)
+                await self._builds.started(app, build, self._image_name(app, build))
                 await failpoints.hit("build-started")
                 built = await self._build(app, build, await open_checkout(), progress)
         except PaasdError as error:
             await self._builds.finished(app, build, Status.FAILED, reason=error.detail)
             raise
-        await self._builds.finished(app, build, Status.SUCCEEDED, image=built.image)
+        await self._builds.finished(app, build, Status.SUCCEEDED)
         await failpoints.hit("build-finished")
         return built
 
@@ -108,9 +108,6 @@ class Builder:
                     continue  # still used by an instance that retires
         return removed
 
-    async def remove_logs(self, app: App) -> None:
-        await self._builds.remove_logs(app)
-
     async def prune_cache(self, *, everything: bool) -> int:
         """Trim the engine's build cache to its limit, or empty it; returns the bytes freed."""
         return await self._disk.prune_cache(everything=everything)
@@ -130,7 +127,7 @@ class Builder:
         progress.step(f"Building {app.name} with the buildpack {plan.buildpack}")
         started = time.monotonic()
         types = manifest.process_types or plan.process_types
-        image = f"{self._config.label}/{app.name}-{app.id[:8]}:b{build.number}"
+        image = self._image_name(app, build)
         async with self._disk.watched():
             await self._run(app, plan, checkout, image, progress)
         progress.detail(
@@ -170,6 +167,10 @@ class Builder:
             idle_timeout=self._config.build.idle_timeout,
         )
 
+    def _image_name(self, app: App, build: BuildRow) -> str:
+        """The app's name is for people who look at the engine; it may have another one later."""
+        return f"{self._config.label}/{app.name}-{app.id[:8]}:b{build.number}"
+
     async def _own_images(self) -> list[str]:
         filters = {"label": [f"{_INSTANCE}={self._config.label}"]}
         found = await self._engine.request("GET", "/images/json", params={"filters": filters})
@@ -178,21 +179,18 @@ class Builder:
         return [tag for tag in tags if tag.startswith(f"{self._config.label}/")]
 
     async def _wanted_images(self) -> set[str]:
-        """Images of the last N releases of every app, of what is live or still runs, and of builds under way."""
+        """Images of the last N releases of every app that were live, of what is live or still runs, and of builds and
+        releases that are on their way there."""
         rows = await self._database.fetch(
-            "SELECT image FROM (SELECT image, row_number() OVER (PARTITION BY app_id ORDER BY number DESC) AS age"
-            " FROM releases WHERE id IN (SELECT release_id FROM deployments WHERE status = 'succeeded')) WHERE age <= ?"
+            "SELECT image FROM releases_once_live WHERE age <= ?"
             " UNION SELECT image FROM releases WHERE id IN"
-            " (SELECT release_id FROM deployments WHERE status = 'running')"
-            " UNION SELECT image FROM releases WHERE id IN"
-            " (SELECT release_id FROM apps UNION SELECT release_id FROM instances)",
+            " (SELECT release_id FROM apps UNION SELECT release_id FROM instances"
+            " UNION SELECT release_id FROM deployments WHERE status IN ('queued', 'running'))"
+            " UNION SELECT image FROM releases WHERE created_at > unixepoch() - 3600"
+            " AND NOT EXISTS (SELECT 1 FROM deployments WHERE release_id = releases.id)"
+            " UNION SELECT image FROM builds WHERE status = 'running'"
+            " UNION SELECT image FROM builds WHERE status = 'succeeded' AND finished_at > unixepoch() - 3600"
+            " AND NOT EXISTS (SELECT 1 FROM releases WHERE build_id = builds.id)",
             self._config.keep.releases,
         )
-        fresh = await self._database.fetch(
-            "SELECT builds.number, apps.name, apps.id FROM builds JOIN apps ON apps.id = app_id"
-            " WHERE builds.status IN ('queued', 'running')"
-            " OR (builds.status = 'succeeded' AND builds.finished_at > unixepoch() - 3600"
-            " AND NOT EXISTS (SELECT 1 FROM releases WHERE build_id = builds.id))"
-        )
-        under_way = {f"{self._config.label}/{b['name']}-{b['id'][:8]}:b{b['number']}" for b in fresh}
-        return {row["image"] for row in rows} | under_way
+        return {row["image"] for row in rows}

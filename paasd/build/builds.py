@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -14,7 +14,7 @@ from paasd import events
 from paasd.database import Database, Row, new_id, now
 from paasd.errors import NotFound
 from paasd.models import App, Push, Status
-from paasd.numbered import Table, abandon_unfinished, by_number, next_number, page
+from paasd.numbered import Table, abandon_unfinished, by_number, delete_in_pieces, next_number, page
 
 _log = logging.getLogger(__name__)
 
@@ -74,10 +74,15 @@ class Builds:
             )
         return await self.by_number(app, number)
 
-    async def started(self, app: App, build: BuildRow) -> None:
+    async def started(self, app: App, build: BuildRow, image: str) -> None:
+        """`image` is what it makes: named from here on, so that no clean-up takes it from under the build."""
         async with self._database.transaction() as tx:
             await tx.execute(
-                "UPDATE builds SET status = ?, started_at = ? WHERE id = ?", Status.RUNNING, now(), build.id
+                "UPDATE builds SET status = ?, image = ?, started_at = ? WHERE id = ?",
+                Status.RUNNING,
+                image,
+                now(),
+                build.id,
             )
             await events.record(
                 tx,
@@ -88,16 +93,16 @@ class Builds:
                 build=build.number,
             )
 
-    async def finished(self, app: App, build: BuildRow, status: Status, *, image: str = "", reason: str = "") -> None:
-        """Set a final status once; a build that has one keeps it."""
+    async def finished(self, app: App, build: BuildRow, status: Status, *, reason: str = "") -> None:
+        """Set a final status once; a build that has one keeps it. Only one that succeeded keeps its image's name."""
         async with self._database.transaction() as tx:
             changed = await tx.execute(
-                "UPDATE builds SET status = ?, image = ?, reason = ?, finished_at = ?"
+                "UPDATE builds SET status = ?, reason = ?, finished_at = ?, image = iif(? = 'succeeded', image, '')"
                 " WHERE id = ? AND status IN ('queued', 'running')",
                 status,
-                image,
                 reason,
                 now(),
+                status,
                 build.id,
             )
             if changed:
@@ -124,8 +129,11 @@ class Builds:
         return _row(row)
 
     async def abandon_unfinished(self, reason: str) -> int:
-        """At start: whatever was under way when the daemon died has failed."""
-        return await abandon_unfinished(self._database, Table.BUILDS, reason)
+        """At start: whatever was under way when the daemon died has failed, and has made no image."""
+        abandoned = await abandon_unfinished(self._database, Table.BUILDS, reason)
+        async with self._database.transaction() as tx:
+            await tx.execute("UPDATE builds SET image = '' WHERE image != '' AND status != 'succeeded'")
+        return abandoned
 
     async def unfinished(self, app: App) -> list[int]:
         """Numbers of the builds that are called queued or running."""
@@ -135,17 +143,28 @@ class Builds:
         return [row["number"] for row in rows]
 
     async def prune(self, app: App, keep: int) -> None:
-        """Forget the oldest builds and their logs. Releases keep the images."""
-        old = [b for b in await self.of(app, limit=10_000) if b.status.final][keep:]
-        async with self._database.transaction() as tx:
-            for build in old:
-                await tx.execute("DELETE FROM builds WHERE id = ?", build.id)
-        for build in old:
-            await asyncio.to_thread((self._logs / f"{build.id}.log").unlink, True)
+        """Forget the oldest builds and their logs, never the newest: its number is where the next one comes from.
+        Releases keep the images."""
+        old = [b.id for b in await self.of(app, limit=10_000) if b.status.final][max(1, keep) :]
+        await delete_in_pieces(self._database, Table.BUILDS, old)
+        await self._remove_logs(old)
 
-    async def remove_logs(self, app: App) -> None:
-        for build in await self.of(app, limit=10_000):
-            await asyncio.to_thread((self._logs / f"{build.id}.log").unlink, True)
+    async def stray_logs(self) -> list[str]:
+        """Names of logs whose builds are gone."""
+        names = await asyncio.to_thread(lambda: [path.name for path in self._logs.glob("*.log")])
+        # Asked for after the files: a row is there before its log.
+        known = {row["id"] for row in await self._database.fetch("SELECT id FROM builds")}
+        return sorted(name for name in names if name.removesuffix(".log") not in known)
+
+    async def remove_stray_logs(self) -> None:
+        await self._remove_logs([name.removesuffix(".log") for name in await self.stray_logs()])
+
+    async def _remove_logs(self, build_ids: Sequence[str]) -> None:
+        def remove() -> None:
+            for build_id in build_ids:
+                (self._logs / f"{build_id}.log").unlink(missing_ok=True)
+
+        await asyncio.to_thread(remove)
 
     def open_log(self, build: BuildRow) -> BuildLog:
         return BuildLog(self._logs / f"{build.id}.log", self._log_limit)

@@ -69,15 +69,24 @@ def limits_of(config: BuildConfig) -> BuildLimits:
 
 
 def limit_builds(config: BuildConfig, root: Path = CGROUPS) -> BuildLimits:
-    """Blocking. Make the group if it is missing and write what is not right yet. Raises OSError."""
+    """Blocking. Make the group if it is missing and write what is not right yet. Raises OSError, after all it could."""
     limits = limits_of(config)
-    for folder in _folders(config, root):
+    present = [folder for folder in _folders(config, root) if _unified(root) or _controller(folder, root).is_dir()]
+    for folder in present:
         folder.mkdir(parents=True, exist_ok=True)
     if _unified(root):
         _delegate(config, root)
+    troubles = [
+        f"there is no {_controller(folder, root)}" for folder in _folders(config, root) if folder not in present
+    ]
     for value in _values(config, limits, root):
-        if not value.right():
-            value.path.write_text(value.wanted)
+        if value.path.parent in present and not value.right():
+            try:
+                value.path.write_text(value.wanted)
+            except OSError as error:
+                troubles.append(str(error))
+    if troubles:
+        raise OSError("; ".join(troubles))
     return limits
 
 
@@ -129,6 +138,11 @@ def _memory_v1(folder: Path, limit: int) -> list[_Value]:
 
 def _folders(config: BuildConfig, root: Path) -> list[Path]:
     return [root / config.cgroup] if _unified(root) else [root / name / config.cgroup for name in _CONTROLLERS]
+
+
+def _controller(folder: Path, root: Path) -> Path:
+    """Of cgroup v1, where it is a mount: a folder made in its place would take any limit and keep none."""
+    return root / folder.relative_to(root).parts[0]
 
 
 def _delegate(config: BuildConfig, root: Path) -> None:

@@ -62,7 +62,7 @@ def info(cli: Cli, app: str, as_json: bool) -> None:
 @click.pass_obj
 def rename(cli: Cli, app: str, name: str) -> None:
     """Give an app another name; its host name changes with it."""
-    renamed = cli.client.request("PATCH", app_path(app), {"name": name})
+    renamed = cli.stream("PATCH", app_path(app), {"name": name})
     cli.console.print(f"-----> Renamed {app} to {name}, now at {renamed['url']}")
 
 
@@ -94,5 +94,5 @@ def destroy(cli: Cli, app: str, force: bool) -> None:
 @click.pass_obj
 def git_set(cli: Cli, app: str, setting: str, value: str) -> None:
     """Set which branch of an app is deployed."""
-    cli.client.request("PATCH", app_path(app), {"deploy_branch": value})
+    cli.stream("PATCH", app_path(app), {"deploy_branch": value})
     cli.console.print(f"-----> {app} now deploys the branch {value}")

@@ -45,7 +45,11 @@ def space(check_name: str, path: Path, needed: int) -> Finding:
     free = shutil.disk_usage(path).free
     text = f"{free / _GIB:.1f} GiB free for {path}, builds need {needed / _GIB:.1f}"
     if free < needed:
-        return fail(check_name, text, "Free space with: paasd cleanup, or lower keep.free_bytes.")
+        return fail(
+            check_name,
+            text,
+            "Free space with: paasd cleanup (--all for the build cache too), or lower keep.free_bytes.",
+        )
     if free < 2 * needed:
         return warn(check_name, text, "Free space soon: paasd cleanup")
     return ok(check_name, text)

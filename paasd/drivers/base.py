@@ -83,6 +83,9 @@ class Driver(Protocol):
     async def one_off(self, spec: InstanceSpec, *, tty: tuple[int, int] | None = None, stdin: bool = False) -> OneOff:
         """Run a command once in a container of its own, attached, without restart policy. `tty` = (columns, rows)."""
 
+    async def one_offs(self) -> Mapping[str, str]:
+        """Every container of a one-off command, with the id of its app; `stop` removes one of them too."""
+
     async def remove_one_offs(self) -> None:
         """Remove the containers of one-off commands whose daemon was killed. For the start of the daemon: it does not
         ask whether somebody still uses one."""

@@ -126,10 +126,15 @@ class DockerDriver:
                 raise _start_error(spec.name, error) from error
             raise
 
+    async def one_offs(self) -> Mapping[str, str]:
+        return {
+            container["Names"][0].removeprefix("/"): container["Labels"].get(APP, "")
+            for container in await self._found(role=ONE_OFF)
+            if container["Names"]
+        }
+
     async def remove_one_offs(self) -> None:
-        labels = [f"{INSTANCE}={self._label}", f"{ROLE}={ONE_OFF}"]
-        found = await self._engine.request("GET", "/containers/json", params={"all": 1, "filters": {"label": labels}})
-        await asyncio.gather(*(self._remove(container["Id"]) for container in found))
+        await asyncio.gather(*(self._remove(container["Id"]) for container in await self._found(role=ONE_OFF)))
 
     async def logs(self, name: str, *, tail: int = 100, follow: bool = False) -> AsyncIterator[LogLine]:
         instance = await self.inspect(name)
@@ -165,9 +170,9 @@ class DockerDriver:
             return []
         return ports_in(output.decode(errors="replace"))
 
-    async def _found(self, app_id: str | None = None) -> builtins.list[dict[str, Any]]:
-        """Our instances as the engine lists them, with less than an inspection tells."""
-        labels = [f"{INSTANCE}={self._label}", f"{ROLE}=instance", *([f"{APP}={app_id}"] if app_id else [])]
+    async def _found(self, app_id: str | None = None, role: str = "instance") -> builtins.list[dict[str, Any]]:
+        """Our instances (or one-offs) as the engine lists them, with less than an inspection tells."""
+        labels = [f"{INSTANCE}={self._label}", f"{ROLE}={role}", *([f"{APP}={app_id}"] if app_id else [])]
         params = {"all": 1, "filters": {"label": labels}}
         found: builtins.list[dict[str, Any]] = await self._engine.request("GET", "/containers/json", params=params)
         return found

@@ -15,7 +15,7 @@ import aiohttp
 
 from paasd.drivers.base import Driver
 from paasd.errors import HealthCheckFailed, InvalidInput
-from paasd.models import Instance, InstanceState, Release, shown
+from paasd.models import App, Instance, InstanceState, Release, shown
 from paasd.run.instances import InstanceRow
 
 _POLL = 0.01
@@ -64,28 +64,28 @@ class Health:
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
 
-    async def wait(self, row: InstanceRow, check: Check, host: str, deadline: float) -> float:
+    async def wait(self, app: App, row: InstanceRow, check: Check, host: str, deadline: float) -> float:
         """Return the seconds it took until the instance was healthy. Raises HealthCheckFailed saying what was seen.
         `deadline` is on the monotonic clock; `host` is sent as the Host header."""
         started = time.monotonic()
         await asyncio.sleep(min(check.initial_delay, max(0.0, deadline - started)))
         if check.port is not None:
-            await self._unless_ended(row, self._until_answer(row, check, host, deadline))
+            await self._unless_ended(app, row, self._until_answer(app, row, check, host, deadline))
         up_at = started + check.uptime
         while (left := up_at - time.monotonic()) > 0:
-            await self._look(row)
+            await self._look(app, row)
             if time.monotonic() > deadline:
                 raise HealthCheckFailed(
                     f"{_name(row)} is up, but its uptime of {check.uptime:g} s is longer than a deployment may take",
                     hint="Set a shorter one with checks:set, or raise run.start_timeout in paasd.toml.",
                 )
             await asyncio.sleep(min(left, _LOOK))
-        await self._look(row)
+        await self._look(app, row)
         return time.monotonic() - started
 
-    async def _unless_ended(self, row: InstanceRow, answer: Coroutine[Any, Any, None]) -> None:
+    async def _unless_ended(self, app: App, row: InstanceRow, answer: Coroutine[Any, Any, None]) -> None:
         """Wait for `answer`, but not longer than the instance runs: a connection to one that ended hangs."""
-        asking, watching = asyncio.create_task(answer), asyncio.create_task(self._watch(row))
+        asking, watching = asyncio.create_task(answer), asyncio.create_task(self._watch(app, row))
         try:
             await asyncio.wait([asking, watching], return_when=asyncio.FIRST_COMPLETED)
             await (asking if asking.done() else watching)
@@ -94,12 +94,12 @@ class Health:
                 task.cancel()
             await asyncio.gather(asking, watching, return_exceptions=True)
 
-    async def _watch(self, row: InstanceRow) -> None:
+    async def _watch(self, app: App, row: InstanceRow) -> None:
         while True:
             await asyncio.sleep(_LOOK)
-            await self._look(row)
+            await self._look(app, row)
 
-    async def _until_answer(self, row: InstanceRow, check: Check, host: str, deadline: float) -> None:
+    async def _until_answer(self, app: App, row: InstanceRow, check: Check, host: str, deadline: float) -> None:
         url = f"http://{row.address}:{check.port}{check.path or '/'}"
         headers = {"Host": host, "User-Agent": "paasd-health-check"}
         wrong, seen = 0, ""
@@ -112,21 +112,23 @@ class Health:
                 if status:
                     wrong, seen = wrong + 1, _described(check, status)
                     if wrong >= check.attempts:
-                        raise HealthCheckFailed(f"{_name(row)}: {seen} ({wrong} times)", hint=_ANSWER_HINT)
+                        raise HealthCheckFailed(
+                            f"{_name(row)}: {seen} ({wrong} times)", hint=_ANSWER_HINT.format(app.name)
+                        )
                     await asyncio.sleep(min(check.wait, max(0.0, deadline - time.monotonic())))
                 else:
                     seen = text or seen
                     await asyncio.sleep(_POLL)
         raise await self._silent(row, check, seen)
 
-    async def _look(self, row: InstanceRow) -> None:
+    async def _look(self, app: App, row: InstanceRow) -> None:
         """Raises HealthCheckFailed when the instance is not running any more, or was restarted by the engine."""
         instance = await self._driver.inspect(row.name)
         if instance is None:
             raise HealthCheckFailed(f"{_name(row)} disappeared while it was checked", hint="Deploy again.")
         if instance.state in (InstanceState.EXITED, InstanceState.CRASHING) or instance.restarts:
             ended = await self._ended(row, instance)
-            raise HealthCheckFailed(f"{_name(row)} {why_ended(ended)}", hint=_EXIT_HINT)
+            raise HealthCheckFailed(f"{_name(row)} {why_ended(ended)}", hint=_EXIT_HINT.format(app.name))
 
     async def _ended(self, row: InstanceRow, instance: Instance) -> Instance:
         """An instance that was restarted, between two of its starts if it can be met there: only then is its exit
@@ -157,8 +159,8 @@ class Health:
         )
 
 
-_ANSWER_HINT = "Look at the instance's log above; set another path with: checks:set APP web --path /health"
-_EXIT_HINT = "The end of its log is above; try the command yourself with: run APP <command>"
+_ANSWER_HINT = "Look at the instance's log above; set another path with: checks:set {} web --path /health"
+_EXIT_HINT = "The end of its log is above; try the command yourself with: run {} <command>"
 
 
 CHECK_SETTINGS = {

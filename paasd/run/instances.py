@@ -38,6 +38,7 @@ class Instances:
         self._database = database
         self._label = label
         self._cursor: dict[str, int] = {}
+        """Where to look for the next address, by project."""
 
     async def plan(
         self, app: App, project: Project, release: Release, deployment_id: str, scale: Mapping[str, int]
@@ -83,6 +84,10 @@ class Instances:
         async with self._database.transaction() as tx:
             for name in names:
                 await tx.execute("DELETE FROM instances WHERE name = ?", name)
+
+    def forget_project(self, project_id: str) -> None:
+        """The project is gone."""
+        self._cursor.pop(project_id, None)
 
     async def retire(self, names: Sequence[str], at: float) -> None:
         async with self._database.transaction() as tx:

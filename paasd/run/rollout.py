@@ -70,7 +70,7 @@ class Rollout:
             await self._driver.start(spec)
             await failpoints.hit("instance-started")
             check = check_of(launch.release, row.process_type, self._config.run.port)
-            seconds = await self._health.wait(row, check, launch.host, deadline)
+            seconds = await self._health.wait(launch.app, row, check, launch.host, deadline)
             progress.detail(f"{row.process_type}.{row.number} is healthy after {seconds:.1f} s")
 
         try:
@@ -79,7 +79,6 @@ class Rollout:
                     group.create_task(bring_up(row, spec))
         except* PaasdError as errors:
             error = _first(errors)
-            error.hint = error.hint.replace("APP", launch.app.name)  # what checks say is the same for all apps
             if isinstance(error, HealthCheckFailed):
                 await self._show_logs(launch.app, launch.rows, error, progress)
             raise error from None

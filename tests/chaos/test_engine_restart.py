@@ -30,7 +30,7 @@ def engine() -> Iterator[Engine]:
 
 @pytest.fixture(scope="module")
 def box(engine: Engine) -> Iterator[Box]:
-    settings = f'docker_host = "unix://{engine.socket}"\n[run]\nfirewall = false\nsubnet_pool = "10.231.0.0/20"\n'
+    settings = f'docker_host = "unix://{engine.socket}"\n[run]\nfirewall = false\nsubnet_pool = "{engine.pool}"\n'
     box = Box(f"{settings}stop_timeout = 2\ndrain = 1.0\n").start()
     try:
         files = {"Dockerfile": f"FROM {TEST_IMAGE}\nCOPY index.html /www/\n", "Procfile": _PROCFILE}

@@ -31,13 +31,14 @@ BEFORE_COMMIT = [
     "after-route",
 ]
 AFTER_COMMIT = ["after-commit", "before-stop-old"]
+DESTROYING = ["app-row-removed"]
 _PROCFILE = "web: python3 -u app.py\nrelease: echo released\n"
 _SETTINGS = "[run]\ndrain = 1.0\nstop_timeout = 2\n"
 
 
 def test_every_fail_point_is_killed_at() -> None:
     text = "".join(path.read_text() for path in (ROOT / "paasd").rglob("*.py"))
-    assert set(re.findall(r'failpoints\.hit\("([^"]+)"\)', text)) == {*BEFORE_COMMIT, *AFTER_COMMIT}
+    assert set(re.findall(r'failpoints\.hit\("([^"]+)"\)', text)) == {*BEFORE_COMMIT, *AFTER_COMMIT, *DESTROYING}
 
 
 @pytest.fixture(scope="module")
@@ -191,6 +192,41 @@ def test_stopped_while_an_instance_is_checked(survivor: Box, repository: Reposit
         stdout=subprocess.DEVNULL,
     )
     assert restart.wait(60) == 0
+
+
+@pytest.mark.parametrize("point", DESTROYING)
+def test_killed_in_the_middle_of_destroying(new_box: Callable[..., Box], point: str) -> None:
+    """The row is gone, everything that hung on it is still there; also what somebody runs in it."""
+    box = new_box(_SETTINGS).start(failpoint=f"{point}:kill")
+    assert box.push(box.repository(app(body="stays")), "stays").status == 0
+    assert box.push(box.repository(app()), "short").status == 0
+    assert box.ssh("domains:add", "short", "short.test").status == 0
+    one_off = subprocess.Popen(
+        [*box.ssh_command(), "-p", str(box.ssh_port), "paasd@127.0.0.1", "run", "short", "sleep", "300"],
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    eventually(lambda: len(box.containers()) == 3, 30)
+    with Prober(box, "stays") as prober:
+        assert box.ssh("apps:destroy", "short", "--force").status != 0
+        assert box.process is not None
+        assert box.process.wait(30) == -signal.SIGKILL
+        assert one_off.wait(30) != 0
+        assert len(box.containers()) == 3 and len(labelled("networks", box.label)) == 2
+        box.start()
+        done = box.local("doctor", "--state")
+        assert done.status == 0, done
+    # Taking a site away is a reload, which ends connections that are kept for further requests.
+    assert [failure for failure in prober.failures if not failure.startswith("kept")] == []
+    assert set(prober.pages) == {"stays"}
+    assert [c["Labels"]["paasd.app-name"] for c in box.containers()] == ["stays"]
+    assert len(labelled("networks", box.label)) == 1
+    assert len([p for p in (box.data / "repositories").iterdir() if p.name.endswith(".git")]) == 1
+    assert len(list((box.data / "logs" / "builds").iterdir())) == 1
+    eventually(lambda: len(labelled("images", box.label)) == 1)
+    assert box.get("short").status == box.get("short", host="short.test").status == 404
+    assert box.ssh("apps:create", "short").status == 0
+    assert box.ssh("domains:add", "short", "short.test").status == 0
 
 
 def test_killed_while_an_app_is_made_and_destroyed(new_box: Callable[..., Box]) -> None:

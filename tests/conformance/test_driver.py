@@ -332,3 +332,15 @@ async def test_one_offs_of_a_killed_daemon_are_removed_and_instances_are_not(rig
     await rig.driver.remove_one_offs()
     assert await rig.driver.inspect(rig.spec("left").name) is None
     assert await rig.driver.inspect(instance.name) is not None
+
+
+async def test_one_offs_are_told_by_app_and_stopped_one_by_one(rig: Rig) -> None:
+    await rig.network()
+    await rig.driver.start(rig.spec("web-1"))
+    await rig.driver.one_off(rig.spec("first", SLEEP))
+    await rig.driver.one_off(rig.spec("second", SLEEP, app_id="app-2"))
+    first, second = rig.spec("first").name, rig.spec("second").name
+    assert await rig.driver.one_offs() == {first: "app-1", second: "app-2"}
+    await rig.driver.stop(first, timeout=1)
+    assert await rig.driver.one_offs() == {second: "app-2"}
+    assert await rig.driver.inspect(rig.spec("web-1").name) is not None

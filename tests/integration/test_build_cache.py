@@ -30,7 +30,7 @@ def engine() -> Iterator[Engine]:
 def settings(engine: Engine, limit: int) -> str:
     return (
         f'docker_host = "unix://{engine.socket}"\n[build]\ncgroup = "{engine.cgroup}/buildkit"\ncache_limit = {limit}\n'
-        '[run]\nsubnet_pool = "10.234.0.0/20"\nfirewall = false\n'
+        f'[run]\nsubnet_pool = "{engine.pool}"\nfirewall = false\n'
     )
 
 

@@ -39,10 +39,10 @@ def engine() -> Iterator[Engine]:
         engine.remove()
 
 
-def settings(engine: Engine, build: str, keep: str = "", pool: int = 0) -> str:
+def settings(engine: Engine, build: str, keep: str = "") -> str:
     return (
         f'docker_host = "unix://{engine.socket}"\n[build]\ncgroup = "{engine.cgroup}/buildkit"\n{build}'
-        f'[keep]\n{keep}[run]\nsubnet_pool = "10.232.{pool}.0/20"\ndrain = 1.0\nstop_timeout = 2\nfirewall = false\n'
+        f'[keep]\n{keep}[run]\nsubnet_pool = "{engine.pool}"\ndrain = 1.0\nstop_timeout = 2\nfirewall = false\n'
     )
 
 
@@ -52,7 +52,7 @@ def limited(engine: Engine) -> Iterator[Box]:
     box = Box(settings(engine, f"{_LIMITS}log_limit = 100_000\n")).start()
     try:
         done = box.push(box.repository(files()), "steady")
-        assert done.status == 0, done
+        assert done.status == 0, done.all
         # A new site makes Nginx close idle connections, which is not what these tests look for.
         assert box.ssh("apps:create", "hostile").status == 0
         yield box
@@ -136,7 +136,7 @@ def test_what_a_build_leaves_running_is_gone_with_it(limited: Box) -> None:
     word = odd_time()
     step = f"(/bin/busybox setsid sleep {word} &) ; (trap '' HUP TERM; sleep {word}) & echo started"
     done = limited.push(limited.repository(files(step)), "daemons")
-    assert done.status == 0, done
+    assert done.status == 0, done.all
     gone(word)
 
 
@@ -180,7 +180,8 @@ def test_a_build_that_never_ends_is_ended(engine: Engine, new_box: Callable[...,
 def test_a_build_may_not_ask_for_the_hosts_network_or_rights(limited: Box) -> None:
     for option in ("--network=host", "--security=insecure"):
         done = limited.push(limited.repository(files(f"{option} echo it was let")), "asks")
-        assert done.status != 0 and "it was let\n" not in done.out, done
+        assert done.status != 0, done.all
+        assert "it was let" not in {line.removeprefix("remote:").strip() for line in done.all.splitlines()}
 
 
 def test_doctor_sees_limits_that_are_not_in_force_and_the_command_mends_it(engine: Engine, limited: Box) -> None:
@@ -205,24 +206,31 @@ def test_defaults_leave_something_for_the_rest() -> None:
     assert limits.pids == 4096
 
 
-def test_a_build_that_fills_the_disk_is_ended_and_the_space_comes_back(new_box: Callable[..., Box]) -> None:
+@pytest.fixture
+def small_engine() -> Iterator[Engine]:
     engine = Engine(disk=900 * 1024**2)
     try:
         engine.start()
         engine.prepare()
-        box = new_box(settings(engine, "", keep=f"free_bytes = {600 * 1024**2}\n", pool=16)).start()
-        done = box.push(box.repository(files()), "steady")
-        assert done.status == 0, done.all + box.log()
-        assert box.ssh("apps:create", "hostile").status == 0
-        before = psutil.disk_usage(str(engine.root / "data")).free
-        step = "for i in 1 2 3 4 5 6 7 8 9; do /bin/busybox dd if=/dev/zero of=/big$i bs=1M count=90; sleep 1; done"
-        with Prober(box, "steady") as prober:
-            done = box.push(box.repository(files(step)), "hostile")
-        prober.assert_unbroken()
-        assert done.status != 0
-        assert "the build was ended: it left only 0." in done.all and "cleanup --all" in done.all
-        assert "No space left" not in done.all
-        eventually(lambda: psutil.disk_usage(str(engine.root / "data")).free > before - 50 * 1024**2)
-        assert box.push(box.repository(files()), "again").status == 0
+        yield engine
     finally:
         engine.remove()
+
+
+def test_a_build_that_fills_the_disk_is_ended_and_the_space_comes_back(
+    small_engine: Engine, new_box: Callable[..., Box]
+) -> None:
+    disk = str(small_engine.root / "data")
+    box = new_box(settings(small_engine, "", keep=f"free_bytes = {600 * 1024**2}\n")).start()
+    assert box.push(box.repository(files()), "steady").status == 0
+    assert box.ssh("apps:create", "hostile").status == 0
+    before = psutil.disk_usage(disk).free
+    step = "for i in 1 2 3 4 5 6 7 8 9; do /bin/busybox dd if=/dev/zero of=/big$i bs=1M count=90; sleep 1; done"
+    with Prober(box, "steady") as prober:
+        done = box.push(box.repository(files(step)), "hostile")
+    prober.assert_unbroken()
+    assert done.status != 0
+    assert "the build was ended: it left only 0." in done.all and "cleanup --all" in done.all
+    assert "No space left" not in done.all
+    eventually(lambda: psutil.disk_usage(disk).free > before - 50 * 1024**2)
+    assert box.push(box.repository(files()), "again").status == 0

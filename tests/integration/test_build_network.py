@@ -69,7 +69,7 @@ def service() -> Iterator[Service]:
 def settings(engine: Engine, build: str = "", run: str = "") -> str:
     return (
         f'docker_host = "unix://{engine.socket}"\n[build]\ncgroup = "{engine.cgroup}/buildkit"\n{build}'
-        f'[run]\nsubnet_pool = "10.233.0.0/20"\n{run}'
+        f'[run]\nsubnet_pool = "{engine.pool}"\n{run}'
     )
 
 
@@ -103,6 +103,16 @@ def test_the_host_and_the_metadata_address_are_refused_at_once(
     box = new_box(settings(engine)).start()
     ssh, http, own = ((engine.gateway, port) for port in (box.ssh_port, box.http_port, service.port))
     assert set(seen(box, ssh, http, own, metadata).values()) == {"refused"}
+
+
+@pytest.mark.engine
+def test_a_build_has_no_ipv6_route(engine: Engine, new_box: Boxes) -> None:
+    box = new_box(settings(engine)).start()
+    step = f"echo devices $(/bin/busybox awk '{{print $NF}}' /proc/net/ipv6_route) end {secrets.token_hex(4)}"
+    files = {"Dockerfile": f"FROM {TEST_IMAGE}\nRUN {step}\nRUN exit 1\n", "Procfile": "web: true\n"}
+    output = box.push(box.repository(files), "look").all
+    line = next(line for line in output.splitlines() if "  devices " in line)
+    assert set(line.partition("devices")[2].partition("end")[0].split()) <= {"lo"}, line
 
 
 @pytest.mark.engine

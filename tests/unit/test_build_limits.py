@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,14 @@ def test_memory_that_the_kernel_rounded_to_pages_is_right(v1: Path) -> None:
     for name in ("limit_in_bytes", "memsw.limit_in_bytes"):
         (v1 / "memory" / "docker" / "buildkit" / f"memory.{name}").write_text(str(_GIB))
     assert missing_limits(config, v1) == []
+
+
+def test_what_the_kernel_does_not_offer_is_said_and_the_rest_is_set(v1: Path) -> None:
+    shutil.rmtree(v1 / "memory")
+    with pytest.raises(OSError, match=r"there is no .*/memory"):
+        limit_builds(_CONFIG, v1)
+    assert not (v1 / "memory").exists()
+    assert missing_limits(_CONFIG, v1) == ["memory"]
 
 
 def test_a_missing_group_has_no_limits(tmp_path: Path) -> None:

@@ -138,7 +138,7 @@ async def test_unfinished_builds_fail_at_the_next_start(store: Store, tmp_path: 
     app = await store.apps.create(store.admin, "blog")
     builds = Builds(store.database, tmp_path / "logs", 1000)
     build = await builds.request(app, Push("p", app.id, "a" * 40, "main", "me"))
-    await builds.started(app, build)
+    await builds.started(app, build, "img:1")
     assert await builds.abandon_unfinished("the daemon stopped") == 1
     found = await builds.by_number(app, build.number)
     assert (found.status, found.reason) == (Status.FAILED, "the daemon stopped")

@@ -41,7 +41,13 @@ class AppsResource:
             Operation("POST", "/apps", Action.APP_CREATE, self.create, "Create an app", NewApp),
             Operation("GET", "/apps/{app}", Action.APP_READ, self.info, "One app"),
             Operation(
-                "PATCH", "/apps/{app}", Action.APP_CONFIGURE, self.change, "Rename; set the deploy branch", AppChange
+                "PATCH",
+                "/apps/{app}",
+                Action.APP_CONFIGURE,
+                self.change,
+                "Rename; set the deploy branch",
+                AppChange,
+                streams=True,
             ),
             Operation("DELETE", "/apps/{app}", Action.APP_DESTROY, self.destroy, "Destroy an app and all it has"),
             Operation(
@@ -64,7 +70,7 @@ class AppsResource:
         body: AppChange = call.body
         app = call.app
         if body.name is not None and body.name != app.name:
-            app = await self._lifecycle.rename(call.actor, app, body.name)
+            app = await self._lifecycle.rename(call.actor, app, body.name, call.progress)
         if body.deploy_branch is not None:
             await self._lifecycle.set_deploy_branch(app, body.deploy_branch)
         return await self._shape(await self._apps.get(app.organization_id, app.name))

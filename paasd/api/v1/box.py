@@ -9,9 +9,9 @@ from paasd import __version__
 from paasd.api.operations import Body, Call, Operation
 from paasd.api.v1.shapes import instant
 from paasd.build.builder import Builder
+from paasd.differences import Differences
 from paasd.events import Events
 from paasd.identity.policy import Action
-from paasd.reconcile import Reconciler
 from paasd.route.edge import Edge
 
 
@@ -20,11 +20,11 @@ class Cleanup(Body):
 
 
 class BoxResource:
-    def __init__(self, events: Events, edge: Edge, builder: Builder, reconciler: Reconciler) -> None:
+    def __init__(self, events: Events, edge: Edge, builder: Builder, differences: Differences) -> None:
         self._events = events
         self._edge = edge
         self._builder = builder
-        self._reconciler = reconciler
+        self._differences = differences
 
     def operations(self) -> Sequence[Operation]:
         return [
@@ -61,7 +61,7 @@ class BoxResource:
         return {"text": await self._edge.site_config(call.app.name)}
 
     async def state(self, call: Call) -> dict[str, Any]:
-        return {"differences": await self._reconciler.differences()}
+        return {"differences": await self._differences()}
 
     async def cleanup(self, call: Call) -> dict[str, Any]:
         removed = await self._builder.prune_images()
