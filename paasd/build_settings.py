@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from paasd import events
-from paasd.database import Database, now
+from paasd.database import Database, Transaction, new_id, now
 from paasd.errors import InvalidInput
 from paasd.models import Actor, App, Setting, config_key, shown
 
@@ -94,12 +94,21 @@ KEYS: Mapping[str, Key] = {
 
 def checked(key: str, value: str) -> str:
     """A setting's value in its usual form. Raises InvalidInput."""
-    if key not in KEYS:
-        raise InvalidInput(f"there is no build setting {shown(key)}", hint=f"There are: {', '.join(KEYS)}")
     try:
-        return KEYS[key].check(value)
+        return KEYS[known(key)].check(value)
     except ValueError as error:
         raise InvalidInput(f"{key} must be {error}, not {shown(value)}") from None
+
+
+_CACHE = "cache-name"
+"""Kept in the same table, and nobody's to set."""
+
+
+def known(key: str) -> str:
+    """Raises InvalidInput for a setting that does not exist."""
+    if key not in KEYS:
+        raise InvalidInput(f"there is no build setting {shown(key)}", hint=f"There are: {', '.join(KEYS)}")
+    return key
 
 
 class BuildSettings:
@@ -112,26 +121,26 @@ class BuildSettings:
             app.id,
             app.organization_id,
         )
-        return {row["key"]: Setting(row["value"], COMMAND) for row in rows}
+        return {row["key"]: Setting(row["value"], COMMAND) for row in rows if row["key"] in KEYS}
+
+    async def cache_name(self, app: App) -> str:
+        """What the app's own build caches are called."""
+        row = await self._database.fetch_one(
+            "SELECT value FROM build_settings WHERE app_id = ? AND key = ?", app.id, _CACHE
+        )
+        return f"{app.id}-{row['value']}" if row else app.id
+
+    async def renew_cache(self, app: App) -> None:
+        """The app's next build finds its caches empty; the engine removes the old ones when it needs their room."""
+        async with self._database.transaction() as tx:
+            await _put(tx, app, _CACHE, new_id()[:8])
 
     async def change(self, actor: Actor, app: App, changes: Mapping[str, str | None]) -> dict[str, Setting]:
         """All changes or none; None or an empty value takes a setting away. Raises InvalidInput."""
-        wanted = {key: checked(key, value) if value else None for key, value in changes.items()}
-        for key in wanted:
-            checked(key, "x")
+        wanted = {known(key): checked(key, value) if value else None for key, value in changes.items()}
         async with self._database.transaction() as tx:
             for key, value in wanted.items():
-                await tx.execute("DELETE FROM build_settings WHERE app_id = ? AND key = ?", app.id, key)
-                if value:
-                    await tx.execute(
-                        "INSERT INTO build_settings (organization_id, app_id, key, value, created_at)"
-                        " VALUES (?, ?, ?, ?, ?)",
-                        app.organization_id,
-                        app.id,
-                        key,
-                        value,
-                        now(),
-                    )
+                await _put(tx, app, key, value)
             await events.record(
                 tx,
                 "builds.set",
@@ -141,3 +150,16 @@ class BuildSettings:
                 keys=" ".join(sorted(wanted)),
             )
         return await self.get(app)
+
+
+async def _put(tx: Transaction, app: App, key: str, value: str | None) -> None:
+    await tx.execute("DELETE FROM build_settings WHERE app_id = ? AND key = ?", app.id, key)
+    if value:
+        await tx.execute(
+            "INSERT INTO build_settings (organization_id, app_id, key, value, created_at) VALUES (?, ?, ?, ?, ?)",
+            app.organization_id,
+            app.id,
+            key,
+            value,
+            now(),
+        )

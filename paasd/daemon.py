@@ -14,6 +14,7 @@ from paasd.api.operations import Resource
 from paasd.api.server import Api
 from paasd.api.v1.apps import AppsResource
 from paasd.api.v1.box import BoxResource
+from paasd.api.v1.build_settings import BuildSettingsResource
 from paasd.api.v1.builds import BuildsResource
 from paasd.api.v1.checks import ChecksResource
 from paasd.api.v1.config import ConfigResource
@@ -25,14 +26,17 @@ from paasd.api.v1.pushes import PushesResource
 from paasd.api.v1.releases import ReleasesResource
 from paasd.api.v1.run import RunResource
 from paasd.apps import Apps
+from paasd.build.app_images import AppImages
 from paasd.build.base_images import BaseImages
 from paasd.build.builder import Builder
 from paasd.build.buildpacks import Buildpacks
 from paasd.build.builds import Builds
+from paasd.build.decision import Planner
 from paasd.build.disk import Disk
 from paasd.build.limits import ensure_limits
 from paasd.build.network import BuildNetwork
 from paasd.build.queue import BuildQueue
+from paasd.build_settings import BuildSettings
 from paasd.capabilities import lower_network_admin
 from paasd.config import Config, flatten
 from paasd.config_vars import ConfigVars
@@ -99,7 +103,10 @@ class Daemon:
         buildpacks = Buildpacks(_ROOT / "buildpacks")
         bases = BaseImages(engine, config.build, buildpacks.recipes, config.data_dir / "cache")
         queue, disk = BuildQueue(config.build.concurrency), Disk(config, engine)
-        builder = Builder(config, database, engine, builds, queue, buildpacks, bases, disk)
+        build_settings = BuildSettings(database)
+        planner = Planner(config, buildpacks, bases, build_settings)
+        images = AppImages(config, database, engine)
+        builder = Builder(config, engine, builds, queue, planner, buildpacks, bases, images, build_settings, disk)
         deployments, instances = Deployments(database), Instances(database, config.label)
         retirement = Retirement(driver, instances, edge.in_flight, config.run)
         rollout = Rollout(driver, instances, Health(driver), config)
@@ -172,6 +179,7 @@ class Daemon:
             PsResource(apps, releases, instances, driver, deployer),
             ReleasesResource(releases, deployments, deployer),
             BuildsResource(builds, deployer),
+            BuildSettingsResource(build_settings, builder, planner, repositories),
             DomainsResource(domains, lifecycle),
             KeysResource(self._keys, self._users, self._ssh.disconnect_key),
             LogsResource(Logs(driver)),

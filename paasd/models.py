@@ -248,6 +248,10 @@ class Build:
     process_types: tuple[ProcessType, ...]
     user: str | None
     checks: Mapping[str, Any] = field(default_factory=dict)
+    config_vars: Mapping[str, ConfigVarNeed] = field(default_factory=dict)
+    """What app.json wants the app to have."""
+    app_json: Mapping[str, Any] = field(default_factory=dict)
+    """`formation`, `cron` and `scripts` of app.json."""
 
 
 @dataclass(frozen=True)
@@ -267,6 +271,8 @@ class Release:
     description: str
     created_by: str
     created_at: float
+    app_json: Mapping[str, Any] = field(default_factory=dict)
+    """`formation`, `cron` and `scripts` of app.json."""
 
     @property
     def version(self) -> str:

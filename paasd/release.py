@@ -38,6 +38,7 @@ class Releases:
             description=f"Deploy {build.revision[:8]}",
             created_by=actor,
             created_at=now(),
+            app_json=build.app_json,
         )
         return await self._insert(app, release)
 
@@ -135,8 +136,8 @@ class Releases:
             number = await next_number(tx, Table.RELEASES, app.id)
             await tx.execute(
                 "INSERT INTO releases (id, organization_id, app_id, number, build_id, image, run_as, config,"
-                " process_types, checks, description, created_by, created_at)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                " process_types, checks, description, created_by, created_at, app_json)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 release.id,
                 app.organization_id,
                 app.id,
@@ -150,6 +151,7 @@ class Releases:
                 release.description,
                 release.created_by,
                 release.created_at,
+                json.dumps(release.app_json),
             )
             await events.record(
                 tx,
@@ -176,6 +178,7 @@ class Releases:
             description=row["description"],
             created_by=row["created_by"],
             created_at=row["created_at"],
+            app_json=json.loads(row["app_json"]),
         )
 
 

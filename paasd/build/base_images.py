@@ -121,6 +121,10 @@ class BaseImages:
             facts += [self._digest(need, self._recipes.suite(need, host.suite), host) for need in needs.values()]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
+    async def identity(self, image: str) -> str:
+        """What changes when a base image is made anew."""
+        return await self._hash_of(image) or ""
+
     async def _hash_of(self, image: str) -> str | None:
         try:
             found = await self._engine.request("GET", f"/images/{image}/json")

@@ -120,7 +120,9 @@ def static_addresses(subnet: str) -> list[str]:
 
 
 def wanted_instances(release: Release, scale: Mapping[str, int]) -> list[tuple[str, int]]:
-    """`(process type, number)` of every instance, numbers from 1."""
+    """`(process type, number)` of every instance, numbers from 1. Before anybody scales the app, app.json's
+    `formation` says how many."""
+    scale = scale or release.app_json.get("formation", {})
     return [
         (process.name, number)
         for process in release.process_types

@@ -60,10 +60,10 @@ def language(buildpack: str) -> str | None:
     return _LANGUAGES.get(match[1]) if match else None
 
 
-def choose(names: list[str], where: str, found: Import) -> None:
+def choose(names: list[str], where: str, file: str, found: Import) -> None:
     """The last of several that is known decides, as its process types do on Heroku."""
     known = [name for name in map(language, names) if name]
-    found.unused += [f"{where}: {shown(name)}" for name in names if not language(name)]
+    found.unused += [f"{file}: {shown(name)}" for name in names if not language(name)]
     if known:
         found.take("builder", known[-1], where)
 
@@ -102,6 +102,7 @@ def _nixpacks(name: str, text: str, found: Import) -> None:
     choose(
         [provider for provider in _strings(document.get("providers", []), name) if provider != "..."],
         "providers",
+        name,
         found,
     )
     found.unused += [f"{name}: phases.setup.{key}" for key in sorted(set(setup) - {"aptPkgs"})]
@@ -110,7 +111,7 @@ def _nixpacks(name: str, text: str, found: Import) -> None:
 def _railpack(name: str, text: str, found: Import) -> None:
     document = json_document(name, text)
     if provider := document.get("provider"):
-        choose([str(provider)], "provider", found)
+        choose([str(provider)], "provider", name, found)
     steps, deploy = table(name, document, "steps"), table(name, document, "deploy")
     for step, key in (("install", "install-command"), ("build", "build-command")):
         _commands(table(name, steps, step).get("commands"), key, f"steps.{step}.commands", name, found)
@@ -127,11 +128,11 @@ def _cloud_native(name: str, text: str, found: Import) -> None:
     document = toml_document(name, text)
     new = table(name, table(name, document, "io"), "buildpacks")
     groups = [*_list(new.get("group")), *_list(table(name, document, "build").get("buildpacks"))]
-    choose([str(entry.get("id", "")) for entry in groups if isinstance(entry, dict)], "buildpacks", found)
+    choose([str(entry.get("id", "")) for entry in groups if isinstance(entry, dict)], "buildpacks", name, found)
 
 
 def _heroku(name: str, text: str, found: Import) -> None:
-    choose([line.strip() for line in text.splitlines() if line.strip()], "its lines", found)
+    choose([line.strip() for line in text.splitlines() if line.strip()], "lines", name, found)
 
 
 def _own(name: str, text: str, found: Import) -> None:

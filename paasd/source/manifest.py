@@ -39,7 +39,7 @@ def read_manifest(read: Callable[[str], str | None]) -> Manifest:
 def _files(read: Callable[[str], str | None], own: app_json.AppJson) -> list[tuple[str, imports.Import]]:
     """In the order in which they decide."""
     first = imports.Import()
-    imports.choose(list(own.buildpacks), "buildpacks", first)
+    imports.choose(list(own.buildpacks), "buildpacks", app_json.FILE, first)
     first.take("test-command", own.test_command, "scripts.test")
     found = [(app_json.FILE, first)]
     if (text := read(APTFILE)) is not None:

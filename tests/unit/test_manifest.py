@@ -121,7 +121,7 @@ def test_buildpacks_of_others_choose_ours(files: dict[str, str], builder: str) -
 def test_a_buildpack_nobody_knows_is_named() -> None:
     found = manifest(__buildpacks="heroku-community/apt\nheroku/go\n")
     assert found.settings["builder"].value == "go"
-    assert found.unused == (".buildpacks its lines: 'heroku-community/apt'",) or "apt" in found.unused[0]
+    assert found.unused == (".buildpacks: 'heroku-community/apt'",)
 
 
 @pytest.mark.parametrize(
@@ -246,6 +246,6 @@ def test_settings_have_a_grammar(key: str, value: str) -> None:
 
 def test_settings_are_put_into_their_usual_form() -> None:
     assert checked("root-dir", "./apps/web/") == "apps/web"
-    assert checked("packages", "b, a  b") == "b a"
+    assert checked("packages", "bb, aa  bb") == "bb aa"
     assert checked("build-env", "A,B") == "A B"
     assert all(key.description.endswith(".") for key in KEYS.values())
