@@ -44,6 +44,12 @@ def _path(value: str) -> str:
     return cleaned
 
 
+def _port(value: str) -> str:
+    if not (value.isascii() and value.isdigit() and 0 < int(value) < 65536):
+        raise ValueError("a port, 1 to 65535")
+    return str(int(value))
+
+
 def _matching(pattern: re.Pattern[str], what: str) -> Callable[[str], str]:
     def check(value: str) -> str:
         if not pattern.fullmatch(value.strip()):
@@ -87,6 +93,7 @@ KEYS: Mapping[str, Key] = {
     "test-command": Key(_command, "Tests the built app before it is released; a failing test rejects the push."),
     "start-command": Key(_command, "Command of the process type web."),
     "release-command": Key(_command, "Runs in the new image before it goes live."),
+    "port": Key(_port, "Port that the web process listens on, given to it as PORT."),
     "output-dir": Key(_path, "Folder of a built site that is served as static files."),
     "build-env": Key(_words(config_key, "names of config vars, such as SENTRY_TOKEN"), "Config vars the build sees."),
 }

@@ -252,6 +252,8 @@ class Build:
     """What app.json wants the app to have."""
     app_json: Mapping[str, Any] = field(default_factory=dict)
     """`formation`, `cron` and `scripts` of app.json."""
+    port: int | None = None
+    """$PORT of web instances, when it is not the box's usual one."""
 
 
 @dataclass(frozen=True)
@@ -273,6 +275,8 @@ class Release:
     created_at: float
     app_json: Mapping[str, Any] = field(default_factory=dict)
     """`formation`, `cron` and `scripts` of app.json."""
+    port: int | None = None
+    """$PORT of web instances, when it is not the box's usual one."""
 
     @property
     def version(self) -> str:

@@ -39,6 +39,7 @@ class Releases:
             created_by=actor,
             created_at=now(),
             app_json=build.app_json,
+            port=build.port,
         )
         return await self._insert(app, release)
 
@@ -136,8 +137,8 @@ class Releases:
             number = await next_number(tx, Table.RELEASES, app.id)
             await tx.execute(
                 "INSERT INTO releases (id, organization_id, app_id, number, build_id, image, run_as, config,"
-                " process_types, checks, description, created_by, created_at, app_json)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                " process_types, checks, description, created_by, created_at, app_json, port)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 release.id,
                 app.organization_id,
                 app.id,
@@ -152,6 +153,7 @@ class Releases:
                 release.created_by,
                 release.created_at,
                 json.dumps(release.app_json),
+                release.port,
             )
             await events.record(
                 tx,
@@ -179,6 +181,7 @@ class Releases:
             created_by=row["created_by"],
             created_at=row["created_at"],
             app_json=json.loads(row["app_json"]),
+            port=row["port"],
         )
 
 

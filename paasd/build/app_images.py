@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from paasd.build.builds import BuildRow
@@ -12,6 +13,14 @@ from paasd.errors import EngineError, EngineNotFound, NotFound
 from paasd.models import App, Release
 
 _INSTANCE = "paasd.instance"
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    size: int
+    """Bytes."""
+    ports: tuple[int, ...]
+    """TCP ports that its EXPOSE instructions name."""
 
 
 class AppImages:
@@ -27,10 +36,15 @@ class AppImages:
     def labels(self, app: App) -> dict[str, str]:
         return {_INSTANCE: self._config.label, "paasd.app": app.id}
 
-    async def size(self, image: str) -> int | None:
-        """Bytes; None when there is no such image."""
+    async def facts(self, image: str) -> ImageFacts | None:
+        """None when there is no such image."""
         found = await self._inspect(image)
-        return None if found is None else int(found["Size"])
+        if found is None:
+            return None
+        exposed = [port.partition("/") for port in found["Config"].get("ExposedPorts") or {}]
+        return ImageFacts(
+            int(found["Size"]), tuple(sorted(int(number) for number, _, kind in exposed if kind == "tcp"))
+        )
 
     async def require(self, release: Release) -> None:
         """Raises NotFound when the image of an old release was removed."""

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from paasd import failpoints
-from paasd.build.app_images import AppImages
+from paasd.build.app_images import AppImages, ImageFacts
 from paasd.build.assembly import DOCKERFILE, TEST_STAGE, base_images, build_context, build_files, digest, test_files
 from paasd.build.base_images import BaseImages
 from paasd.build.buildkit import BuildResult, build_image
@@ -20,7 +20,7 @@ from paasd.build.queue import BuildQueue
 from paasd.build_settings import BuildSettings
 from paasd.config import Config
 from paasd.docker_engine import DockerEngine
-from paasd.errors import Cancelled, NothingToDeploy, PaasdError, Superseded
+from paasd.errors import Cancelled, EngineError, NothingToDeploy, PaasdError, Superseded
 from paasd.models import App, Build, Checkout, Push, Release, Secret, Status
 from paasd.progress import Progress
 
@@ -150,8 +150,9 @@ class Builder:
             require_config_vars(decision.manifest, config, app)
         for line in decision.lines:
             progress.detail(line)
-        image, record = await self._image(app, build, decision, config, phases, progress)
+        image, record, facts = await self._image(app, build, decision, config, phases, progress)
         await self._builds.record(build, record)
+        port = _port(decision, facts, self._config.run.port, progress)
         progress.detail(f"Process types: {', '.join(p.name for p in decision.process_types)}")
         return Build(
             id=build.id,
@@ -164,6 +165,7 @@ class Builder:
             checks=decision.manifest.healthchecks,
             config_vars=decision.manifest.config_vars,
             app_json=decision.manifest.kept,
+            port=port,
         )
 
     async def _image(
@@ -174,7 +176,7 @@ class Builder:
         config: Mapping[str, Secret],
         phases: _Phases,
         progress: Progress,
-    ) -> tuple[str, BuildRecord]:
+    ) -> tuple[str, BuildRecord, ImageFacts]:
         """The image, made now or by an earlier build of the same inputs."""
         plan = decision.plan
         async with phases.timed("base images"):
@@ -187,9 +189,9 @@ class Builder:
         inputs = digest(decision.checkout.tree, plan, {**files, "test": test}, identities)
         record = BuildRecord(plan.buildpack, plan.versions, tuple(decision.lines), phases.seconds, inputs)
         if earlier := await self._builds.same_inputs(app, inputs):
-            if (size := await self._images.size(earlier.image)) is not None:
+            if (facts := await self._images.facts(earlier.image)) is not None:
                 progress.step(f"Nothing changed since build {earlier.number}: using its image")
-                return earlier.image, record.of(earlier.image, size)
+                return earlier.image, record.of(earlier.image, facts.size), facts
         progress.step(f"Building {app.name} with the buildpack {plan.buildpack}")
         await failpoints.hit("before-image")
         image = self._images.name(app, build)
@@ -201,7 +203,10 @@ class Builder:
             files = test_files(self._buildpacks, plan, files, test, image, env)
             async with phases.timed("test"), self._disk.watched():
                 await self._run(app, decision, files, "", progress, target=TEST_STAGE)
-        return image, record.of(image, await self._images.size(image) or 0, result)
+        made = await self._images.facts(image)
+        if made is None:
+            raise EngineError(f"the image {image} was removed behind paasd's back", hint="Push again.")
+        return image, record.of(image, made.size, result), made
 
     async def _run(
         self,
@@ -233,3 +238,17 @@ async def _require_change(decision: Decision, checkout: Checkout, live_revision:
     changed = await checkout.changed_since(live_revision) if patterns and live_revision else None
     if changed is not None and not is_watched(changed, patterns):
         raise NothingToDeploy(f"nothing changed of what {decision.settings['watch-paths'].origin} watches: {patterns}")
+
+
+def _port(decision: Decision, facts: ImageFacts, usual: int, progress: Progress) -> int | None:
+    """$PORT of the web process: what was set, else the one port that the repository's Dockerfile exposes."""
+    if chosen := decision.value("port"):
+        return int(chosen)
+    if not decision.plan.in_repository or not facts.ports or usual in facts.ports:
+        return None
+    if len(facts.ports) == 1:
+        progress.detail(f"Port {facts.ports[0]}: the Dockerfile's EXPOSE")
+        return facts.ports[0]
+    exposed = ", ".join(map(str, facts.ports))
+    progress.detail(f"The Dockerfile exposes {exposed}; web gets PORT={usual}, choose with: ports:set")
+    return None

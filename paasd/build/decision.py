@@ -72,7 +72,7 @@ class Planner:
         builder = values.get("builder") or (DOCKERFILE if {"dockerfile", "target"} & values.keys() else None)
         plan = self._buildpacks.plan(
             checkout,
-            self._config.run.port,
+            int(values.get("port", self._config.run.port)),
             wanted=None if builder == AUTOMATIC else builder,
             without=(DOCKERFILE,) if builder == AUTOMATIC else (),
             settings=_for_plan(values, manifest),

@@ -90,6 +90,15 @@ def set_(cli: Cli, app: str, key: str, value: tuple[str, ...]) -> None:
     cli.console.print("       The next push uses it; see what decides: config:explain " + app)
 
 
+@root.command("ports:set", examples=("ports:set blog 3000", "ports:set blog ''"))
+@app_argument
+@click.argument("port")
+@click.pass_context
+def set_port(context: click.Context, app: str, port: str) -> None:
+    """Say which port the web process listens on, when it does not heed PORT; the next push uses it."""
+    context.invoke(set_, app=app, key="port", value=(port,) if port else ())
+
+
 @root.command("builds:cache:clear", examples=("builds:cache:clear blog",))
 @app_argument
 @click.pass_obj

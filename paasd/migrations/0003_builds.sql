@@ -20,3 +20,5 @@ CREATE INDEX builds_by_inputs ON builds (app_id, inputs);
 
 -- `formation`, `cron` and `scripts` of app.json, as the release was built with them.
 ALTER TABLE releases ADD COLUMN app_json TEXT NOT NULL DEFAULT '{}';
+-- $PORT of its web instances; NULL is the box's usual one.
+ALTER TABLE releases ADD COLUMN port INTEGER;

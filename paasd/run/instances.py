@@ -165,7 +165,7 @@ def command_line(command: str | None) -> tuple[str, ...] | None:
 def environment(app: App, release: Release, dyno: str, config: RunConfig, url: str) -> dict[str, Secret]:
     """Config vars of the release plus what paasd tells every instance. `PORT` is for web alone, but harmless beside."""
     own = {
-        "PORT": str(config.port),
+        "PORT": str(release.port or config.port),
         "DYNO": dyno,
         "PAASD_APP": app.name,
         "PAASD_PROJECT": app.project,

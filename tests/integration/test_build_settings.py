@@ -138,6 +138,28 @@ def test_app_json_says_which_config_vars_are_needed(box: Box) -> None:
     assert json.loads(box.ssh("config:show", "needy", "--json").out) == config
 
 
+FIXED = SERVER.replace('int(os.environ["PORT"])', "8123")
+
+
+def test_an_app_may_have_a_port_of_its_own(box: Box) -> None:
+    dockerfile = DOCKERFILE + 'EXPOSE 8123/tcp 53/udp\nCMD ["python3", "app.py"]\n'
+    repository = box.repository({"app.py": FIXED, "answer.txt": "fixed", "Dockerfile": dockerfile})
+    pushed = box.push(repository, "fixed")
+    assert pushed.status == 0 and "Port 8123: the Dockerfile's EXPOSE" in pushed.err, pushed.err
+    assert box.get("fixed").text == "fixed"
+    box.ssh("config:set", "fixed", "ANSWER=again")
+    assert box.get("fixed").text == "again"
+
+    repository = box.repository(PYTHON | {"app.py": FIXED})
+    refused = box.push(repository, "ported")
+    assert refused.status != 0 and "is listening on 8123, expected $PORT=5000" in refused.err
+    assert "ports:set ported 8123" in refused.err
+    assert box.ssh("ports:set", "ported", "99999").status != 0
+    assert box.ssh("ports:set", "ported", "8123").status == 0
+    assert box.push(repository, "ported").status == 0
+    assert box.get("ported").text == "plain"
+
+
 def test_a_builder_can_be_chosen(box: Box) -> None:
     files = PYTHON | {"Dockerfile": "FROM nowhere.invalid/image\n"}
     box.ssh("apps:create", "chosen")
