@@ -19,6 +19,7 @@ from paasd.api.v1.builds import BuildsResource
 from paasd.api.v1.checks import ChecksResource
 from paasd.api.v1.config import ConfigResource
 from paasd.api.v1.domains import DomainsResource
+from paasd.api.v1.intake import IntakeResource
 from paasd.api.v1.keys import KeysResource
 from paasd.api.v1.logs import LogsResource
 from paasd.api.v1.ps import PsResource
@@ -58,6 +59,7 @@ from paasd.one_off import OneOffs
 from paasd.pid_file import PidFile
 from paasd.projects import Projects
 from paasd.push.doors import Doors, RunCommand
+from paasd.push.intake import Intake
 from paasd.push.openssh import OpenSsh
 from paasd.push.receive import Receive
 from paasd.push.ssh import EmbeddedSsh
@@ -165,6 +167,7 @@ class Daemon:
             config, apps, projects, builds, deployments, instances, driver, edge, repositories, deployer
         )
         receive = Receive(config, apps, lifecycle, repositories, sessions, deployer)
+        self._intake = Intake(config, repositories, sessions)
         doors = Doors(database, self._keys, self._users, sessions, receive, run_command)
         self._ssh = (
             OpenSsh(config.ssh, config.keys_dir, config.run_dir, doors)
@@ -186,6 +189,7 @@ class Daemon:
             RunResource(one_offs),
             ChecksResource(apps, releases),
             PushesResource(receive.push),
+            IntakeResource(apps, self._intake),
             BoxResource(events, edge, builder, differences),
         ]
 
@@ -200,6 +204,7 @@ class Daemon:
             await asyncio.to_thread(ensure_limits, self._config.build)
             local_admin = await self._users.bootstrap()
             await self._repositories.prepare()
+            await self._intake.sweep()
             await self._edge.start()
             await self._reconciler.recover()
             await self._reconciler.start()
