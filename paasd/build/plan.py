@@ -69,6 +69,8 @@ class Plan:
     """Packages of the distribution the template installs with the macro `apt`."""
     files: tuple[str, ...] = ()
     """Names of shared templates to put into the build context beside the buildpack's own."""
+    left_out: tuple[str, ...] = ()
+    """Names of files and folders of the repository, at any depth, that do not go into the build context."""
     values: Mapping[str, Any] = field(default_factory=dict)
     """What the templates of the buildpack need."""
 

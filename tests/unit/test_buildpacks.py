@@ -60,6 +60,7 @@ def test_nothing_recognised_says_what_was_looked_for(packs: Buildpacks) -> None:
     assert caught.value.detail == (
         "no buildpack recognises this repository; its root holds: README.md, b\\x1b.txt, src. Looked for: "
         "Dockerfile: Dockerfile; Python: requirements.txt or a Procfile beside *.py files; "
+        "Node.js: package.json or a Procfile that runs node beside *.js files; "
         "Static site: index.html or public/index.html or a Staticfile with a line `root: <folder>`"
     )
 
