@@ -11,7 +11,7 @@ from typing import Protocol
 
 from paasd.build.base_images import BaseImages
 from paasd.build.buildpacks import Buildpacks
-from paasd.build.context import joined, repository_context
+from paasd.build.context import filtered, joined, repository_context
 from paasd.build.plan import Plan, Source
 from paasd.build.recipes import reference
 from paasd.build.registries import host_registries
@@ -84,10 +84,18 @@ async def build_context(plan: Plan, checkout: Tree, files: Mapping[str, str]) ->
     repository in `app/`. Raises SourceRejected."""
     if plan.in_repository and not files:
         return repository_context(checkout, checkout.tar(), plan.dockerfile)
-    return joined({**await asyncio.to_thread(host_registries), **files}, checkout.tar("app/"))
+    return joined({**await asyncio.to_thread(host_registries), **files}, _archive(plan, checkout))
 
 
 def digest(tree: str, plan: Plan, files: Mapping[str, str], bases: Mapping[str, str]) -> str:
     """Of all that goes into an image. `bases`: name → what identifies the base image's content."""
-    facts = [tree, plan.buildpack, plan.dockerfile, plan.target, dict(files), dict(bases)]
+    facts = [tree, plan.buildpack, plan.dockerfile, plan.target, list(plan.left_out), dict(files), dict(bases)]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _archive(plan: Plan, checkout: Tree) -> AsyncIterator[bytes]:
+    """The repository in `app/`, without what the plan leaves out; nobody pays for that who has nothing of the kind."""
+    archive, names = checkout.tar("app/"), set(plan.left_out)
+    if not names or not any(names.intersection(path.split("/")) for path in checkout.files):
+        return archive
+    return filtered(archive, lambda path: names.isdisjoint(path.split("/")))

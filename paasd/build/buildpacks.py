@@ -7,12 +7,14 @@ images in `bases/`, and `example/`. `buildpacks/shared/` holds templates that al
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import re
+import sys
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from paasd.build.plan import Plan, PlanFunction, Settings, Source
@@ -214,13 +216,17 @@ def _numbers(version: str) -> list[int]:
 
 
 def _plan_function(path: Path) -> PlanFunction:
-    name = f"paasd_buildpack_{path.parent.name.replace('-', '_')}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None or not path.is_file():
+    """Of `plan.py`, which may import modules beside it: `from .versions import …`."""
+    if not path.is_file():
         raise InvalidInput(f"{path} is missing")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    function = getattr(module, "plan", None)
+    name = f"paasd_buildpack_{path.parent.name.replace('-', '_')}"
+    for loaded in [module for module in sys.modules if module == name or module.startswith(f"{name}.")]:
+        del sys.modules[loaded]  # another folder's, or an older state of this one
+    package = ModuleType(name)
+    package.__path__ = [str(path.parent)]
+    sys.modules[name] = package
+    importlib.invalidate_caches()
+    function = getattr(importlib.import_module(f"{name}.plan"), "plan", None)
     if not callable(function):
         raise InvalidInput(f"{path} has no function plan(source, settings)")
     checked: PlanFunction = function

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from paasd.build.trace import Status, Vertex, VertexLog
 
 TAIL_LINES = 20
+_KEPT_LINES = 200
 MAX_LINE = 2000
 _MAX_NAME = 300
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-~])")
@@ -24,7 +25,7 @@ _HIDDEN = ("[internal]", "copy /context")
 class _Step:
     name: str
     pending: bytearray = field(default_factory=bytearray)
-    tail: deque[str] = field(default_factory=lambda: deque(maxlen=TAIL_LINES))
+    tail: deque[str] = field(default_factory=lambda: deque(maxlen=_KEPT_LINES))
     started: bool = False
     finished: bool = False
     cached: bool = False
@@ -56,6 +57,10 @@ class BuildOutput:
 
     def tail(self) -> tuple[str, ...]:
         """The last lines of the step that failed."""
+        return self.lines()[-TAIL_LINES:]
+
+    def lines(self) -> tuple[str, ...]:
+        """More of them: what a step complains about may stand far from its end."""
         step = self._steps.get(self.failed.digest) if self.failed else None
         return tuple(step.tail) if step else ()
 

@@ -71,6 +71,8 @@ class Plan:
     """Stage of the template that holds what tests need."""
     files: tuple[str, ...] = ()
     """Names of shared templates to put into the build context beside the buildpack's own."""
+    left_out: tuple[str, ...] = ()
+    """Names of files and folders of the repository, at any depth, that do not go into the build context."""
     values: Mapping[str, Any] = field(default_factory=dict)
     """What the templates of the buildpack need."""
 
