@@ -140,8 +140,9 @@ class Buildpacks:
 
 
 def _fits(pack: Buildpack, source: Source) -> bool:
+    versions = (pack.versions.default,) if pack.versions.default else ()
     try:
-        return pack.plan(source, Settings(process_types=("web",))) is not None
+        return pack.plan(source, Settings(versions=versions, process_types=("web",))) is not None
     except SourceRejected:  # it knows the language, and finds something wrong with it
         return True
 
