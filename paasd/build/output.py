@@ -126,8 +126,11 @@ def title(name: str) -> str:
 
 
 def _own_command(match: re.Match[str]) -> str:
-    """A command of the macro `run` as its author wrote it."""
-    return str(json.loads(match[1])).partition("; ")[2]
+    """A command of the macro `run` as its author wrote it; BuildKit may have cut a long one."""
+    try:
+        return str(json.loads(match[1])).partition("; ")[2]
+    except ValueError:
+        return match[0]
 
 
 def printable(line: bytes, limit: int = MAX_LINE) -> str:
