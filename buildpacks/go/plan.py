@@ -87,18 +87,23 @@ def plan(source: Source, settings: Settings) -> Plan | None:
 
 
 def _code(source: Source) -> dict[str, list[str]]:
-    """Files of Go by folder; tests and what Go itself leaves out are not among them."""
+    """Files of Go by folder, in the order of their depth; tests and what Go itself leaves out are not among them."""
     found: defaultdict[str, list[str]] = defaultdict(list)
     for path in source.files:
-        if not path.endswith(".go") or path.endswith("_test.go"):
-            continue
-        folder = path.rpartition("/")[0]
-        parts = folder.split("/") if folder else []
-        if any(part in ("vendor", "testdata", "node_modules") or part[0] in "._" for part in parts):
-            continue
-        if not folder or (_FOLDER.fullmatch(folder) and not folder.endswith("/go-run")):
-            found[folder].append(path)
-    return {folder: sorted(paths, key=lambda p: (not p.endswith("main.go"), p)) for folder, paths in found.items()}
+        if path.endswith(".go") and not path.endswith("_test.go"):
+            found[path.rpartition("/")[0]].append(path)
+    return {
+        folder: sorted(found[folder], key=lambda path: (not path.endswith("main.go"), path))
+        for folder in sorted(found, key=lambda folder: (folder.count("/") + bool(folder), folder))
+        if _holds_code(folder)
+    }
+
+
+def _holds_code(folder: str) -> bool:
+    if not folder:
+        return True
+    aside = any(part in ("vendor", "testdata", "node_modules") or part[0] in "._" for part in folder.split("/"))
+    return not aside and _FOLDER.fullmatch(folder) is not None and not folder.endswith("/go-run")
 
 
 def _text(source: Source, path: str) -> str:

@@ -9,6 +9,8 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import chain, islice
 from pathlib import Path, PurePosixPath
 
 from paasd.errors import SourceRejected
@@ -18,6 +20,7 @@ from paasd.source.manifest import read_manifest
 from paasd.source.tree import SUBMODULE, SYMLINK, Entry, read_objects, read_tree
 
 _PREFETCH_FILES, _PREFETCH_SIZE = 200, 256 * 1024
+_PREFETCH_BELOW, _PREFETCH_SIZE_BELOW = 300, 32 * 1024
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _LFS_POINTER_SIZES = range(100, 201)
 _MAX_TEXT = 1024 * 1024
@@ -39,7 +42,7 @@ class GitCheckout:
         """Raises SourceRejected for a file that is not right."""
         return read_manifest(self.read)
 
-    @property
+    @cached_property  # a plan asks dozens of times, and a repository may hold many thousands
     def files(self) -> frozenset[str]:
         return frozenset(self.entries)
 
@@ -119,7 +122,7 @@ def quarantine_environment(repository: Path, quarantine: Path | None) -> dict[st
 
 
 async def _read_small(checkout: GitCheckout) -> None:
-    """Look at every link and every file that may be an LFS pointer, and keep small files of the root directory, in one
+    """Look at every link and every file that may be an LFS pointer, and keep small files near the root, in one
     go and one object in memory at a time."""
     links, pointers = defaultdict(list), {}
     for path, entry in checkout.entries.items():
@@ -140,9 +143,16 @@ async def _read_small(checkout: GitCheckout) -> None:
 
 
 def _prefetched(entries: Mapping[str, Entry]) -> set[str]:
-    """What buildpacks will most likely ask for; whatever else they want is read when they do."""
-    root = [e.object_id for path, e in entries.items() if e.is_file and "/" not in path and e.size <= _PREFETCH_SIZE]
-    return set(root[:_PREFETCH_FILES])
+    """What buildpacks will most likely ask for: files of the root, then of folders near it. Whatever else they want is
+    read when they do, by a process each."""
+    by_depth: defaultdict[int, list[str]] = defaultdict(list)
+    for path, entry in entries.items():
+        depth = path.count("/")
+        if entry.is_file and entry.size <= (_PREFETCH_SIZE_BELOW if depth else _PREFETCH_SIZE):
+            by_depth[depth].append(entry.object_id)
+    root = by_depth.pop(0, [])
+    below = chain.from_iterable(by_depth[depth] for depth in sorted(by_depth))
+    return {*root[:_PREFETCH_FILES], *islice(below, _PREFETCH_BELOW)}
 
 
 def _refuse_submodules(entries: Mapping[str, Entry]) -> None:

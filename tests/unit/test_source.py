@@ -96,6 +96,20 @@ async def test_a_checkout_has_paths_texts_and_a_tar(repository: Repository) -> N
         assert {"app/Procfile", "app/a/b.txt"} <= set(archive.getnames())
 
 
+async def test_files_near_the_root_are_read_in_one_go(repository: Repository) -> None:
+    deep = {f"{'deep/' * 9}{number}": f"deep {number}" for number in range(400)}
+    revision = repository.commit({**deep, "cmd/web/main.go": "package main", "large": "x" * 300_000})
+    checkout = await open_checkout(repository.path / ".git", revision)
+    repository.path.joinpath(".git").rename(repository.path / "away")
+    assert checkout.read("cmd/web/main.go") == "package main"
+    with pytest.raises(subprocess.CalledProcessError):
+        checkout.read(f"{'deep/' * 9}99")
+    with pytest.raises(subprocess.CalledProcessError):
+        checkout.read("large")
+    repository.path.joinpath("away").rename(repository.path / ".git")
+    assert [checkout.read(path) for path in deep] == list(deep.values())
+
+
 async def test_names_that_are_not_utf8_survive(repository: Repository) -> None:
     blob = repository.git("hash-object", "-w", "--stdin", stdin=b"content")
     tree = repository.git("mktree", "-z", stdin=f"100644 blob {blob}\t".encode() + b"caf\xe9.txt\0")
