@@ -6,9 +6,10 @@ import asyncio
 import base64
 import re
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
+from paasd.build import diagnosis
 from paasd.build.output import BuildOutput, title
 from paasd.build.trace import decode
 from paasd.docker_engine import DockerEngine
@@ -142,14 +143,14 @@ def _failure(message: str, output: BuildOutput) -> BuildFailed:
     code = _EXIT_CODE.search(message)
     step = title(output.failed.name) if output.failed else "the build"
     detail = f"{step} failed with exit code {code[1]}" if code else f"{step} failed: {message}"
-    error = BuildFailed(detail, hint=_hint(message, code[1] if code else ""))
+    error = BuildFailed(detail, hint=_hint(message, code[1] if code else "", output.lines()))
     error.log_tail = output.tail()
     return error
 
 
-def _hint(message: str, code: str) -> str:
-    if code == "137":
-        return "The step was killed, most likely for want of memory: make it need less, or raise build.memory."
+def _hint(message: str, code: str, lines: Sequence[str]) -> str:
+    if found := diagnosis.hint(code, lines):
+        return found
     if _NO_BASE.search(message):
         return "The engine could not get that image: use one it has (docker images) or one it can pull."
     return "Mend what the last lines above complain about, commit and push again."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import deque
 from collections.abc import Callable
@@ -10,11 +11,14 @@ from dataclasses import dataclass, field
 from paasd.build.trace import Status, Vertex, VertexLog
 
 TAIL_LINES = 20
+_KEPT_LINES = 200
 MAX_LINE = 2000
 _MAX_NAME = 300
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-~])")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _MOUNTS = re.compile(r" --mount=\S+")
+# How the templates run commands, see `run` in buildpacks/shared/macros.j2.
+_OUR_RUN = re.compile(r'RUN (\["/bin/sh",\s?"-ec",\s?"\. /run/paasd/build\.env; .*"\])$')
 _HIDDEN = ("[internal]", "copy /context")
 
 
@@ -22,7 +26,7 @@ _HIDDEN = ("[internal]", "copy /context")
 class _Step:
     name: str
     pending: bytearray = field(default_factory=bytearray)
-    tail: deque[str] = field(default_factory=lambda: deque(maxlen=TAIL_LINES))
+    tail: deque[str] = field(default_factory=lambda: deque(maxlen=_KEPT_LINES))
     started: bool = False
     finished: bool = False
 
@@ -44,6 +48,10 @@ class BuildOutput:
 
     def tail(self) -> tuple[str, ...]:
         """The last lines of the step that failed."""
+        return self.lines()[-TAIL_LINES:]
+
+    def lines(self) -> tuple[str, ...]:
+        """More of them: what a step complains about may stand far from its end."""
         step = self._steps.get(self.failed.digest) if self.failed else None
         return tuple(step.tail) if step else ()
 
@@ -104,8 +112,16 @@ class BuildOutput:
 
 def title(name: str) -> str:
     """A step's name as BuildKit gives it, without what says nothing here."""
-    shortened = _MOUNTS.sub("", name.replace("docker.io/", "", 1))
-    return printable(" ".join(shortened.split()).encode(), _MAX_NAME)
+    shortened = " ".join(_MOUNTS.sub("", name.replace("docker.io/", "", 1)).split())
+    return printable(_OUR_RUN.sub(_command, shortened).encode(), _MAX_NAME)
+
+
+def _command(match: re.Match[str]) -> str:
+    """`RUN pip install …` for the exec form that runs it in a shell."""
+    try:
+        return f"RUN {json.loads(match[1])[2].partition('; ')[2]}"
+    except (ValueError, IndexError, AttributeError):
+        return match[0]
 
 
 def printable(line: bytes, limit: int = MAX_LINE) -> str:
