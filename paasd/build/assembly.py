@@ -8,7 +8,7 @@ from typing import Protocol
 
 from paasd.build.base_images import BaseImages
 from paasd.build.buildpacks import Buildpacks
-from paasd.build.context import joined, repository_context
+from paasd.build.context import filtered, joined, repository_context
 from paasd.build.plan import Plan, Source
 from paasd.build.recipes import reference
 from paasd.build.registries import host_registries
@@ -41,4 +41,12 @@ async def build_context(
         "build.env": "",
         **buildpacks.render(plan, images, app_id, await bases.suite(first)),
     }
-    return joined(files, checkout.tar("app/"))
+    return joined(files, _archive(plan, checkout))
+
+
+def _archive(plan: Plan, checkout: Tree) -> AsyncIterator[bytes]:
+    """The repository in `app/`, without what the plan leaves out; nobody pays for that who has nothing of the kind."""
+    archive, names = checkout.tar("app/"), set(plan.left_out)
+    if not names or not any(names.intersection(path.split("/")) for path in checkout.files):
+        return archive
+    return filtered(archive, lambda path: names.isdisjoint(path.split("/")))

@@ -149,7 +149,12 @@ class Builder:
         settings = Settings(process_types=None if types is None else tuple(p.name for p in types))
         suites = (await self._bases.host()).suites
         return await asyncio.to_thread(
-            self._buildpacks.plan, checkout, self._config.run.port, settings=settings, suites=suites
+            self._buildpacks.plan,
+            checkout,
+            self._config.run.port,
+            settings=settings,
+            suites=suites,
+            official=bool(self._config.build.official_images),
         )
 
     async def _run(self, app: App, plan: Plan, checkout: Checkout, image: str, progress: Progress) -> None:

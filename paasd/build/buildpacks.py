@@ -7,12 +7,14 @@ images in `bases/`, and `example/`. `buildpacks/shared/` holds templates that al
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import re
+import sys
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from paasd.build.plan import Plan, PlanFunction, Settings, Source
@@ -21,7 +23,7 @@ from paasd.build.templates import environment
 from paasd.errors import InvalidInput, NotFound, SourceRejected
 
 _KEYS = {"name": str, "title": str, "description": str, "order": int, "looks_for": list}
-_BASE_KEYS = {"packages", "needs", "versioned"}
+_BASE_KEYS = {"packages", "needs", "versioned", "official", "official-packages"}
 _BASE_NAME = re.compile(r"[a-z][a-z0-9-]*")
 SHARED = "shared"
 
@@ -35,6 +37,8 @@ class Versions:
     """Suite of the distribution by version."""
     listed: tuple[str, ...] = ()
     """Versions that come from elsewhere, so that any suite will do; others of the kind may exist too."""
+    official: tuple[str, ...] = ()
+    """Versions that official images of a registry have beside those."""
 
     def on(self, suites: Sequence[str]) -> tuple[str, ...]:
         """Those that a host can make which has `suites`, the default first, then from new to old."""
@@ -87,15 +91,18 @@ class Buildpacks:
         wanted: str | None = None,
         settings: Settings | None = None,
         suites: Sequence[str] = (),
+        official: bool = False,
     ) -> Plan:
         """The plan of the first buildpack that fits, or of the `wanted` one. `port` is $PORT of its web instances,
-        `suites` are those of the distribution that this host can make base images of.
+        `suites` are those of the distribution that this host can make base images of; `official` says whether a
+        registry of official images is set.
 
         Raises SourceRejected saying what was looked for; blocks while it reads files.
         """
         settings = replace(settings or Settings(), builder_is_set=wanted is not None)
         for pack in self._candidates(wanted):
-            plan = pack.plan(source, replace(settings, versions=pack.versions.on(suites)))
+            beside = pack.versions.official if official else None
+            plan = pack.plan(source, replace(settings, versions=pack.versions.on(suites), official=beside))
             if plan is not None:
                 return replace(plan, values={"port": port, **plan.values})
         raise self._nothing_fits(source, wanted)
@@ -181,8 +188,11 @@ def _data(path: Path) -> dict[str, Any]:
 
 
 def _versions(path: Path, data: Mapping[str, Any]) -> Versions:
-    found = Versions(data.get("default", ""), data.get("suites", {}), tuple(data.get("listed", ())))
-    if set(data) - {"default", "suites", "listed"} or (data and found.default not in {*found.suites, *found.listed}):
+    lists = (tuple(data.get(key, ())) for key in ("listed", "official"))
+    found = Versions(data.get("default", ""), data.get("suites", {}), *lists)
+    if set(data) - {"default", "suites", "listed", "official"} or (
+        data and found.default not in {*found.suites, *found.listed}
+    ):
         raise InvalidInput(f"{path}: versions must have suites or listed, and a default that is one of them")
     return found
 
@@ -197,6 +207,8 @@ def _recipe(folder: Path, name: str, values: Mapping[str, Any], versions: Versio
         versioned=values.get("versioned", bool(versions.default)),
         suites=versions.suites,
         any_version=bool(versions.listed),
+        official=values.get("official", ""),
+        official_packages=tuple(values.get("official-packages", ())),
     )
 
 
@@ -205,13 +217,17 @@ def _numbers(version: str) -> list[int]:
 
 
 def _plan_function(path: Path) -> PlanFunction:
-    name = f"paasd_buildpack_{path.parent.name.replace('-', '_')}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None or not path.is_file():
+    """Of `plan.py`, which may import modules beside it: `from .versions import …`."""
+    if not path.is_file():
         raise InvalidInput(f"{path} is missing")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    function = getattr(module, "plan", None)
+    name = f"paasd_buildpack_{path.parent.name.replace('-', '_')}"
+    for loaded in [module for module in sys.modules if module == name or module.startswith(f"{name}.")]:
+        del sys.modules[loaded]  # another folder's, or an older state of this one
+    package = ModuleType(name)
+    package.__path__ = [str(path.parent)]
+    sys.modules[name] = package
+    importlib.invalidate_caches()
+    function = getattr(importlib.import_module(f"{name}.plan"), "plan", None)
     if not callable(function):
         raise InvalidInput(f"{path} has no function plan(source, settings)")
     checked: PlanFunction = function

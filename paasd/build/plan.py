@@ -26,6 +26,8 @@ class Settings:
 
     versions: tuple[str, ...] = ()
     """Of the buildpack's language, as far as base images can be made on this host; the default comes first."""
+    official: tuple[str, ...] | None = None
+    """Versions that official images of a registry have beside `versions`, and others may; None when none is set."""
     version: str = ""
     """The one somebody asked for by a setting; beats every file."""
     install_command: str = ""
@@ -69,6 +71,8 @@ class Plan:
     """Packages of the distribution the template installs with the macro `apt`."""
     files: tuple[str, ...] = ()
     """Names of shared templates to put into the build context beside the buildpack's own."""
+    left_out: tuple[str, ...] = ()
+    """Names of files and folders of the repository, at any depth, that do not go into the build context."""
     values: Mapping[str, Any] = field(default_factory=dict)
     """What the templates of the buildpack need."""
 
