@@ -50,6 +50,8 @@ class BaseImages:
         self._work_dir = work_dir
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._host: Host | None = None
+        # They change as little as the host's settings, which are read once; every push asks for several.
+        self._digests: dict[tuple[Reference, str], str] = {}
 
     async def ensure(self, name: str, progress: Progress, *, anew: bool = False) -> str:
         """The full name of the base image `name` or `name@version`, made first if it is missing, out of date or wanted
@@ -112,6 +114,11 @@ class BaseImages:
 
     def _digest(self, ref: Reference, suite: str, host: Host) -> str:
         """Of all that goes into an image, and into those it needs."""
+        if (ref, suite) not in self._digests:
+            self._digests[ref, suite] = self._new_digest(ref, suite, host)
+        return self._digests[ref, suite]
+
+    def _new_digest(self, ref: Reference, suite: str, host: Host) -> str:
         if ref.name == BASE:
             command = mmdebstrap_command(suite, Path("/"), ca_bundle=host.ca_bundle)
             facts: list[Any] = [command, host.packages(suite).sources, host.apt_conf, host.ca_digest, _ENVIRONMENT]
