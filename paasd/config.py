@@ -51,7 +51,9 @@ class PushConfig:
     create_apps: bool = True
     """Whether a push to an unknown name creates the app."""
     max_size: int = 2 * 1024**3
-    """Bytes of one push, checked by Git before anything is stored."""
+    """Bytes of one push, checked by Git before anything is stored; also of an archive."""
+    sync_from: str = "10.0.0.0/8 172.16.0.0/12 192.168.0.0/16"
+    """Networks that `git:sync` may fetch from beside public addresses; never the apps' own."""
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,11 @@ import hashlib
 import json
 import os
 import tempfile
+import time
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +41,23 @@ _ENVIRONMENT = {
     "NODE_EXTRA_CA_CERTS": CA_BUNDLE,
 }
 
+_PREFIX = "paasd/"
+_LOADED = "Loaded image: "
+_AGAIN_AFTER = 3600.0
+"""Seconds before an outdated base image that could not be renewed is tried again."""
+
 OnLine = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class BaseImage:
+    name: str
+    """Full, with its tag."""
+    size: int
+    """Bytes."""
+    created_at: float
+    state: str
+    """`current`, `stale`, or `unknown` when no buildpack of this box brings it."""
 
 
 class BaseImages:
@@ -52,6 +70,8 @@ class BaseImages:
         self._host: Host | None = None
         # They change as little as the host's settings, which are read once; every push asks for several.
         self._digests: dict[tuple[Reference, str], str] = {}
+        self._not_before: dict[str, float] = {}
+        """When to try again, on the monotonic clock, by image."""
 
     async def ensure(self, name: str, progress: Progress, *, anew: bool = False) -> str:
         """The full name of the base image `name` or `name@version`, made first if it is missing, out of date or wanted
@@ -71,15 +91,58 @@ class BaseImages:
             root = os.geteuid() == 0
             if ref.name == BASE and suite == host.suite and not root:
                 return _without_root(image, present, progress)
+            if not anew and present is not None and time.monotonic() < self._not_before.get(image, 0):
+                return image
             progress.step(f"Making the base image {image} (only once, takes a minute)")
-            with _shown_on_failure(progress) as on_line:
-                if ref.name != BASE:
-                    await self._build(ref, bases, image, digest, anew, on_line)
-                elif root:
-                    await self._bootstrap(suite, image, digest, on_line)
-                else:
-                    await self._bootstrap_inside(suite, image, digest, progress, on_line)
+            try:
+                with _shown_on_failure(progress) as on_line:
+                    if ref.name != BASE:
+                        await self._build(ref, bases, image, digest, anew, on_line)
+                    elif root:
+                        await self._bootstrap(suite, image, digest, on_line)
+                    else:
+                        await self._bootstrap_inside(suite, image, digest, progress, on_line)
+            except PaasdError as error:
+                if present is None or anew:
+                    raise
+                self._not_before[image] = time.monotonic() + _AGAIN_AFTER
+                progress.warn(f"{image} could not be renewed, so the one that is there is used: {error.detail}")
         return image
+
+    async def present(self) -> list[BaseImage]:
+        """The base images that the engine has, those first that others are made on."""
+        found = await self._engine.request(
+            "GET", "/images/json", params={"filters": {"label": ["paasd.base"], "reference": [f"{_PREFIX}*"]}}
+        )
+        images = [
+            BaseImage(tag, int(image["Size"]), float(image["Created"]), await self._state(tag))
+            for image in found
+            for tag in image.get("RepoTags") or ()
+            if tag.startswith(_PREFIX)
+        ]
+        return sorted(images, key=lambda image: (not image.name.startswith(f"{_PREFIX}{BASE}:"), image.name))
+
+    async def _state(self, tag: str) -> str:
+        try:
+            return await self.state(tag.removeprefix(_PREFIX))
+        except PaasdError:  # made by another version of paasd
+            return "unknown"
+
+    async def export(self, names: Sequence[str]) -> AsyncIterator[bytes]:
+        """Base images by full name, as a tar that `load` takes."""
+        params = [("names", name) for name in names]
+        async with self._engine.stream("GET", "/images/get", params=params, open_timeout=None) as stream:
+            async for chunk in stream.chunks():
+                yield chunk
+
+    async def load(self, tar: AsyncIterator[bytes]) -> list[str]:
+        """Take what `export` gave; returns the names. Raises EngineError."""
+        async with self._engine.stream("POST", "/images/load", data=tar, open_timeout=None) as stream:
+            answers = [answer async for answer in stream.json_lines()]
+        if failed := next((answer["error"] for answer in answers if "error" in answer), None):
+            raise EngineError(f"the container engine did not take the images: {failed}")
+        lines = [str(answer.get("stream", "")).strip() for answer in answers]
+        return [line.removeprefix(_LOADED) for line in lines if line.startswith(_LOADED)]
 
     def names(self) -> list[str]:
         return self._recipes.names()
@@ -129,6 +192,10 @@ class BaseImages:
                 facts.append(host.ca_digest)
             facts += [self._digest(need, self._recipes.suite(need, host.suite), host) for need in needs.values()]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+    async def identity(self, image: str) -> str:
+        """What changes when a base image is made anew."""
+        return await self._hash_of(image) or ""
 
     async def _hash_of(self, image: str) -> str | None:
         try:

@@ -79,6 +79,11 @@ class Buildpacks:
         return self._packs[name]
 
     @property
+    def shared(self) -> Mapping[str, str]:
+        """Templates that all may import, by file name."""
+        return self._shared
+
+    @property
     def recipes(self) -> Recipes:
         """Base images of all buildpacks: what `BaseImages` is made with."""
         return Recipes({n: r for pack in self._packs.values() for n, r in pack.recipes.items()}, self._shared)
@@ -89,27 +94,31 @@ class Buildpacks:
         port: int,
         *,
         wanted: str | None = None,
+        without: Sequence[str] = (),
         settings: Settings | None = None,
         suites: Sequence[str] = (),
         official: bool = False,
     ) -> Plan:
-        """The plan of the first buildpack that fits, or of the `wanted` one. `port` is $PORT of its web instances,
-        `suites` are those of the distribution that this host can make base images of; `official` says whether a
-        registry of official images is set.
+        """The plan of the first buildpack that fits and is not in `without`, or of the `wanted` one. `port` is $PORT of
+        its web instances, `suites` are those of the distribution that this host can make base images of; `official`
+        says whether a registry of official images is set.
 
         Raises SourceRejected saying what was looked for; blocks while it reads files.
         """
         settings = replace(settings or Settings(), builder_is_set=wanted is not None)
         for pack in self._candidates(wanted):
+            if pack.name in without:
+                continue
             beside = pack.versions.official if official else None
             plan = pack.plan(source, replace(settings, versions=pack.versions.on(suites), official=beside))
             if plan is not None:
                 return replace(plan, values={"port": port, **plan.values})
         raise self._nothing_fits(source, wanted)
 
-    def also_fit(self, source: Source, plan: Plan) -> list[str]:
+    def also_fit(self, source: Source, plan: Plan, suites: Sequence[str]) -> list[str]:
         """Names of the buildpacks that would have taken the repository if `plan`'s had not."""
-        return [pack.name for pack in self._packs.values() if pack.name != plan.buildpack and _fits(pack, source)]
+        others = [pack for pack in self._packs.values() if pack.name != plan.buildpack]
+        return [pack.name for pack in others if _fits(pack, source, suites)]
 
     def render(self, plan: Plan, bases: Mapping[str, str], app_id: str, suite: str) -> dict[str, str]:
         """The buildpack's own files for the build context, `Dockerfile` among them. `bases`: name → full image name;
@@ -144,9 +153,9 @@ class Buildpacks:
         )
 
 
-def _fits(pack: Buildpack, source: Source) -> bool:
+def _fits(pack: Buildpack, source: Source, suites: Sequence[str]) -> bool:
     try:
-        return pack.plan(source, Settings(process_types=("web",))) is not None
+        return pack.plan(source, Settings(versions=pack.versions.on(suites), process_types=("web",))) is not None
     except SourceRejected:  # it knows the language, and finds something wrong with it
         return True
 

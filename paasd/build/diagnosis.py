@@ -22,7 +22,8 @@ _TABLE_OF_TOOLS: dict[str, list[tuple[str, str]]] = {
             "There is no version {0}: correct it in package.json, run `npm install`, commit package-lock.json as well.",
         ),
         (
-            r"npm (?:error|ERR!) 404\s+'?((?:@[^\s/]+/)?[^\s@']+)@[^\s']*'? (?:is not in|could not be found)",
+            r"npm (?:error|ERR!) 404 +(?:The requested resource )?'?((?:@[^\s/]+/)?[^\s@']+)@[^\s']*'? "
+            r"(?:is not in|could not be found)",
             "The registry has no package {0}: correct its name in package.json; if it is private, set its registry and"
             " token in .npmrc.",
         ),

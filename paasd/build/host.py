@@ -44,12 +44,11 @@ class Host:
 
 
 async def read_host(config: BuildConfig) -> Host:
-    dump = await _apt_config_dump()
-    return await asyncio.to_thread(host_of, config, dump)
+    return await asyncio.to_thread(host_of, config, await apt_config_dump())
 
 
-def host_of(config: BuildConfig, apt_config_dump: str, etc: Path = Path("/etc")) -> Host:
-    """Read the host's package configuration from `etc` and what `apt-config dump` printed."""
+def host_of(config: BuildConfig, apt_config: str, etc: Path = Path("/etc")) -> Host:
+    """Read the host's package configuration from `etc` and `apt_config`, what `apt-config dump` printed."""
     os_release = platform.freedesktop_os_release()
     suite = apt_sources.suite_for(config.suite, os_release)
     paths = [etc / "apt/sources.list", *(etc / "apt/sources.list.d").glob("*")]
@@ -58,7 +57,7 @@ def host_of(config: BuildConfig, apt_config_dump: str, etc: Path = Path("/etc"))
     return Host(
         suite=suite,
         suites=apt_sources.suites_on(suite, os_release),
-        apt_conf=apt_sources.acquire_options(apt_config_dump),
+        apt_conf=apt_sources.acquire_options(apt_config),
         ca_bundle=bundle,
         ca_digest=hashlib.sha256(Path(bundle).read_bytes()).hexdigest() if bundle else "",
         _host_suite=os_release.get("VERSION_CODENAME", "sid"),
@@ -70,7 +69,8 @@ def _is_source_list(path: Path) -> bool:
     return path.suffix in (".list", ".sources") and path.is_file()
 
 
-async def _apt_config_dump() -> str:
+async def apt_config_dump() -> str:
+    """What apt says it is configured to do; empty without apt."""
     try:
         process = await asyncio.create_subprocess_exec(
             "apt-config", "dump", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL

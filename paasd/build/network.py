@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterable, Mapping
 from urllib.parse import urlsplit
 
+from paasd.build.host import apt_config_dump
 from paasd.config import BuildConfig
 from paasd.docker_engine import DockerEngine
 from paasd.errors import EngineError, InvalidInput
@@ -52,7 +53,7 @@ class BuildNetwork:
             pass  # the rules of last time stay as long as the engine is away
         if not self._looked_at or time.monotonic() - self._looked_at > _AGAIN_AFTER:
             self._looked_at = time.monotonic()
-            self._services = [*self._own, *await _addresses(proxies(os.environ, await _apt_config()))]
+            self._services = [*self._own, *await _addresses(proxies(os.environ, await apt_config_dump()))]
         return self._subnets, self._services
 
 
@@ -103,19 +104,3 @@ async def _addresses(services: Iterable[tuple[str, int]]) -> list[Endpoint]:
             continue
         found += [Endpoint(str(answer[4][0]), port) for answer in answers]
     return sorted({e for e in found if not ipaddress.IPv4Address(e.address).is_loopback}, key=str)
-
-
-async def _apt_config() -> str:
-    try:
-        process = await asyncio.create_subprocess_exec(
-            "apt-config", "dump", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
-        )
-    except FileNotFoundError:
-        return ""
-    try:
-        output, _ = await asyncio.wait_for(process.communicate(), _TIMEOUT)
-    except TimeoutError:
-        process.kill()
-        await process.wait()
-        return ""
-    return output.decode(errors="replace")

@@ -17,8 +17,7 @@ _MAX_NAME = 300
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-~])")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _MOUNTS = re.compile(r" --mount=\S+")
-# How the templates run commands, see `run` in buildpacks/shared/macros.j2.
-_OUR_RUN = re.compile(r'RUN (\["/bin/sh",\s?"-ec",\s?"\. /run/paasd/build\.env; .*"\])$')
+_COMMAND = re.compile(r'\["/bin/sh", "-ec", ("\. /run/paasd/build\.env; .*")\]$', re.DOTALL)
 _HIDDEN = ("[internal]", "copy /context")
 
 
@@ -29,6 +28,7 @@ class _Step:
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=_KEPT_LINES))
     started: bool = False
     finished: bool = False
+    cached: bool = False
 
 
 class BuildOutput:
@@ -45,6 +45,15 @@ class BuildOutput:
             self._write(log)
         for vertex in status.vertexes:
             self._advance(vertex)
+
+    @property
+    def steps(self) -> int:
+        """Steps that ended, those of the cache among them."""
+        return sum(step.finished for step in self._steps.values())
+
+    @property
+    def cached_steps(self) -> int:
+        return sum(step.cached for step in self._steps.values())
 
     def tail(self) -> tuple[str, ...]:
         """The last lines of the step that failed."""
@@ -64,7 +73,7 @@ class BuildOutput:
             step.started = True
             self._turn_to(step, again=False)
         if vertex.completed is not None and not step.finished:
-            step.finished = True
+            step.finished, step.cached = True, vertex.cached
             self._finish(step, vertex)
 
     def _finish(self, step: _Step, vertex: Vertex) -> None:
@@ -112,15 +121,15 @@ class BuildOutput:
 
 def title(name: str) -> str:
     """A step's name as BuildKit gives it, without what says nothing here."""
-    shortened = " ".join(_MOUNTS.sub("", name.replace("docker.io/", "", 1)).split())
-    return printable(_OUR_RUN.sub(_command, shortened).encode(), _MAX_NAME)
+    shortened = _COMMAND.sub(_own_command, _MOUNTS.sub("", name.replace("docker.io/", "", 1)))
+    return printable(" ".join(shortened.split()).encode(), _MAX_NAME)
 
 
-def _command(match: re.Match[str]) -> str:
-    """`RUN pip install …` for the exec form that runs it in a shell."""
+def _own_command(match: re.Match[str]) -> str:
+    """A command of the macro `run` as its author wrote it; what a repository's own Dockerfile has like it, as it is."""
     try:
-        return f"RUN {json.loads(match[1])[2].partition('; ')[2]}"
-    except (ValueError, IndexError, AttributeError):
+        return str(json.loads(match[1])).partition("; ")[2]
+    except ValueError:
         return match[0]
 
 

@@ -69,6 +69,8 @@ class Plan:
     """Base images that must exist before the build starts, as `name` or `name@version`."""
     packages: tuple[str, ...] = ()
     """Packages of the distribution the template installs with the macro `apt`."""
+    test_stage: str = "build"
+    """Stage of the template that holds what tests need."""
     files: tuple[str, ...] = ()
     """Names of shared templates to put into the build context beside the buildpack's own."""
     left_out: tuple[str, ...] = ()

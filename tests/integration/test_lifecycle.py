@@ -264,7 +264,7 @@ def spoil_releases(box: Box, name: str) -> None:
 
 def test_a_one_off_of_no_app_is_ended(clean: Box) -> None:
     labels = {"paasd.instance": clean.label, "paasd.role": "one-off", "paasd.app": "nobody"}
-    options = {"Image": "paasd/python:bookworm", "Cmd": ["sleep", "300"], "Entrypoint": [], "Labels": labels}
+    options = {"Image": "paasd/python:3.13", "Cmd": ["sleep", "300"], "Entrypoint": [], "Labels": labels}
     stray = docker("POST", f"/containers/create?name={clean.label}-stray", options)["Id"]
     docker("POST", f"/containers/{stray}/start")
     assert clean.differences() == [f"one-off {clean.label}-stray belongs to no app"]

@@ -43,8 +43,8 @@ def test_a_dockerfile_wins_unless_told_otherwise(packs: Buildpacks) -> None:
     files = {"Dockerfile": "FROM a", "requirements.txt": "", "Procfile": "web: x", "index.html": ""}
     assert plan(packs, files).buildpack == "dockerfile"
     assert packs.plan(Repository(files), 5000, wanted="static").buildpack == "static"
-    with pytest.raises(NotFound, match="no buildpack is called ruby"):
-        packs.plan(Repository(files), 5000, wanted="ruby")
+    with pytest.raises(NotFound, match="no buildpack is called cobol"):
+        packs.plan(Repository(files), 5000, wanted="cobol")
 
 
 def test_nothing_recognised_says_what_was_looked_for(packs: Buildpacks) -> None:
