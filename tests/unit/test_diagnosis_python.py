@@ -9,6 +9,9 @@ from paasd.build.diagnosis import hint
 OUTPUTS = {
     "ERROR: Could not find a version that satisfies the requirement x==9 (from versions: none)\n"
     "ERROR: No matching distribution found for x==9": "There is no x==9 for this version of Python",
+    "WARNING: Retrying (Retry(total=0, connect=None)) after connection broken by 'NewConnectionError': /simple/x/\n"
+    "ERROR: Could not find a version that satisfies the requirement x==9 (from versions: none)\n"
+    "ERROR: No matching distribution found for x==9": "The package index was not reached",
     "ERROR: Cannot install a and b because these package versions have conflicting dependencies.\n\n"
     "The conflict is caused by:\n    The user requested b<2\n    a 3 depends on b>=3\n": "The user requested b<2; a 3",
     "ERROR: Package 'a' requires a different Python: 3.11.2 not in '>=3.12'": "a runs on Python >=3.12 only",

@@ -156,6 +156,28 @@ def test_a_pinned_version_beats_the_default_and_a_virtual_environment_is_left_ou
         assert box.get("pinned").text == "11False"
 
 
+def test_packages_of_an_aptfile_are_there_when_the_app_runs(box: Box) -> None:
+    with pushed(box, repository(box, "aptfile"), "aptfile") as done:
+        assert "packages: file (Aptfile lines)" in done.err
+        assert "Python script" in box.get("aptfile").text
+
+
+def test_a_package_that_needs_a_library_gets_it(box: Box) -> None:
+    files = {
+        "requirements.txt": "psycopg\n",
+        "main.py": "import psycopg.pq\n"
+        + (APPS / "python-aptfile/main.py")
+        .read_text()
+        .replace(
+            'subprocess.run(["file", "--brief", "/app/main.py"], capture_output=True, check=True).stdout',
+            "str(psycopg.pq.version()).encode()",
+        ),
+    }
+    with pushed(box, box.repository(files), "libpq") as done:
+        assert "psycopg needs libpq5" in done.err
+        assert int(box.get("libpq").text) >= 150000
+
+
 def test_a_changed_line_installs_nothing_again(box: Box) -> None:
     repo = repository(box, "uv")
     with pushed(box, repo, "again"):
