@@ -51,7 +51,9 @@ class PushConfig:
     create_apps: bool = True
     """Whether a push to an unknown name creates the app."""
     max_size: int = 2 * 1024**3
-    """Bytes of one push, checked by Git before anything is stored."""
+    """Bytes of one push, checked by Git before anything is stored; also of an archive."""
+    sync_from: str = "10.0.0.0/8 172.16.0.0/12 192.168.0.0/16"
+    """Networks that `git:sync` may fetch from beside public addresses; never the apps' own."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,9 @@ class BuildConfig:
     """Keep the engine's default network, where builds run, away from the host's services and the metadata address."""
     host_services: str = ""
     """What builds may reach on this host all the same, as `address:port`, separated by spaces."""
+    official_images: str = ""
+    """Registry and path of the languages' official images, as `docker.io/library`, for versions that the distribution
+    has not; empty to refuse these."""
     cache_limit: int = 0
     """Bytes of build cache kept; 0 takes a tenth of the engine's disk, at most 10 GiB."""
 

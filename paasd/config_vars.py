@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Awaitable, Callable, Mapping
 
 from paasd import events
 from paasd.database import Database, Transaction
 from paasd.errors import InvalidInput
-from paasd.models import MAX_CONFIG_VALUE, Actor, App, Secret, config_key
+from paasd.models import MAX_CONFIG_VALUE, Actor, App, ConfigVarNeed, Secret, config_key
 from paasd.secrets import Vault
 
+_GENERATED = 32
+"""Bytes of a generated secret."""
 RESERVED = ("PORT", "DYNO", "PAASD_")
 """Set by paasd itself; a user's value would only be overwritten."""
 
@@ -50,6 +53,16 @@ class ConfigVars:
                 unset=[k for k, v in changes.items() if v is None],
             )
         return True
+
+    async def fill(self, actor: Actor, app: App, needs: Mapping[str, ConfigVarNeed]) -> dict[str, Secret]:
+        """Give the app what its app.json has a value or a generator for and nobody has set; returns all config vars."""
+        present = await self.get(app)
+        new = {
+            name: Secret(secrets.token_hex(_GENERATED) if need.generated else need.value)
+            for name, need in needs.items()
+            if name not in present and (need.generated or need.value)
+        }
+        return await self.get(app) if new and await self.change(actor, app, new) else present
 
     def restoring(self, app: App, config: Mapping[str, Secret]) -> Callable[[Transaction], Awaitable[None]]:
         """What a rollback adds to its transaction: the app's config vars become those of the release."""

@@ -14,25 +14,32 @@ from paasd.api.operations import Resource
 from paasd.api.server import Api
 from paasd.api.v1.apps import AppsResource
 from paasd.api.v1.box import BoxResource
+from paasd.api.v1.build_settings import BuildSettingsResource
 from paasd.api.v1.builds import BuildsResource
 from paasd.api.v1.checks import ChecksResource
 from paasd.api.v1.config import ConfigResource
 from paasd.api.v1.domains import DomainsResource
+from paasd.api.v1.intake import IntakeResource
 from paasd.api.v1.keys import KeysResource
 from paasd.api.v1.logs import LogsResource
 from paasd.api.v1.ps import PsResource
 from paasd.api.v1.pushes import PushesResource
+from paasd.api.v1.registry import RegistryResource
 from paasd.api.v1.releases import ReleasesResource
 from paasd.api.v1.run import RunResource
 from paasd.apps import Apps
+from paasd.build.app_images import AppImages
 from paasd.build.base_images import BaseImages
 from paasd.build.builder import Builder
 from paasd.build.buildpacks import Buildpacks
 from paasd.build.builds import Builds
+from paasd.build.decision import Planner
 from paasd.build.disk import Disk
 from paasd.build.limits import ensure_limits
 from paasd.build.network import BuildNetwork
 from paasd.build.queue import BuildQueue
+from paasd.build.registry import Registries
+from paasd.build_settings import BuildSettings
 from paasd.capabilities import lower_network_admin
 from paasd.config import Config, flatten
 from paasd.config_vars import ConfigVars
@@ -54,6 +61,7 @@ from paasd.one_off import OneOffs
 from paasd.pid_file import PidFile
 from paasd.projects import Projects
 from paasd.push.doors import Doors, RunCommand
+from paasd.push.intake import Intake
 from paasd.push.openssh import OpenSsh
 from paasd.push.receive import Receive
 from paasd.push.ssh import EmbeddedSsh
@@ -99,10 +107,14 @@ class Daemon:
         buildpacks = Buildpacks(_ROOT / "buildpacks")
         bases = BaseImages(engine, config.build, buildpacks.recipes, config.data_dir / "cache")
         queue, disk = BuildQueue(config.build.concurrency), Disk(config, engine)
-        builder = Builder(config, database, engine, builds, queue, buildpacks, bases, disk)
+        build_settings = BuildSettings(database)
+        planner = Planner(config, buildpacks, bases, build_settings)
+        images = AppImages(config, database, engine)
+        builder = Builder(config, engine, builds, queue, planner, buildpacks, bases, images, build_settings, disk)
         deployments, instances = Deployments(database), Instances(database, config.label)
         retirement = Retirement(driver, instances, edge.in_flight, config.run)
         rollout = Rollout(driver, instances, Health(driver), config)
+        registries = Registries(database, vault, engine)
         firewall = Firewall(config, BuildNetwork(config.build, engine).subnets_and_services)
         go_live = GoLive(
             database,
@@ -119,7 +131,9 @@ class Daemon:
             edge,
             firewall,
         )
-        deployer = self._deployer = Deployer(apps, config_vars, builder, releases, instances, retirement, edge, go_live)
+        deployer = self._deployer = Deployer(
+            apps, config_vars, builder, releases, instances, retirement, edge, go_live, registries
+        )
         lifecycle = Lifecycle(
             config,
             apps,
@@ -158,6 +172,7 @@ class Daemon:
             config, apps, projects, builds, deployments, instances, driver, edge, repositories, deployer
         )
         receive = Receive(config, apps, lifecycle, repositories, sessions, deployer)
+        self._intake = Intake(config, repositories, sessions)
         doors = Doors(database, self._keys, self._users, sessions, receive, run_command)
         self._ssh = (
             OpenSsh(config.ssh, config.keys_dir, config.run_dir, doors)
@@ -172,12 +187,15 @@ class Daemon:
             PsResource(apps, releases, instances, driver, deployer),
             ReleasesResource(releases, deployments, deployer),
             BuildsResource(builds, deployer),
+            BuildSettingsResource(build_settings, builder, planner, repositories),
             DomainsResource(domains, lifecycle),
             KeysResource(self._keys, self._users, self._ssh.disconnect_key),
             LogsResource(Logs(driver)),
             RunResource(one_offs),
             ChecksResource(apps, releases),
             PushesResource(receive.push),
+            IntakeResource(apps, self._intake),
+            RegistryResource(registries, releases),
             BoxResource(events, edge, builder, differences),
         ]
 
@@ -192,6 +210,7 @@ class Daemon:
             await asyncio.to_thread(ensure_limits, self._config.build)
             local_admin = await self._users.bootstrap()
             await self._repositories.prepare()
+            await self._intake.sweep()
             await self._edge.start()
             await self._reconciler.recover()
             await self._reconciler.start()

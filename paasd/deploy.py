@@ -20,8 +20,9 @@ from paasd.active_push import ActivePush, ActivePushes
 from paasd.apps import Apps
 from paasd.build.builder import Builder, OpenCheckout
 from paasd.build.builds import BuildRow
+from paasd.build.registry import Registries
 from paasd.config_vars import ConfigVars
-from paasd.errors import Cancelled, Conflict, NotFound, PaasdError
+from paasd.errors import Cancelled, Conflict, NotFound, NothingToDeploy, PaasdError
 from paasd.go_live import GoLive
 from paasd.models import Actor, App, Project, Push, Release, Route
 from paasd.progress import Progress
@@ -50,6 +51,7 @@ class Deployer:
         retirement: Retirement,
         edge: Edge,
         go_live: GoLive,
+        registries: Registries,
     ) -> None:
         self._apps = apps
         self._config_vars = config_vars
@@ -59,6 +61,7 @@ class Deployer:
         self._retirement = retirement
         self._edge = edge
         self._go_live = go_live
+        self._registries = registries
         self._pushes = ActivePushes()
         self._switches = SwitchLocks()
         self._background: set[asyncio.Task[None]] = set()
@@ -67,9 +70,9 @@ class Deployer:
 
     async def push(
         self, actor: Actor, app: App, push: Push, checkout: OpenCheckout, progress: Progress, gone: asyncio.Event
-    ) -> Release:
-        """Build and deploy one pushed revision. Raises Superseded when a newer push to the app came, Cancelled when
-        the pusher left (`gone`) or said so, or why it failed."""
+    ) -> Release | None:
+        """Build and deploy one pushed revision; None when nothing that the app watches changed. Raises Superseded when
+        a newer push to the app came, Cancelled when the pusher left (`gone`) or said so, or why it failed."""
         if self._closing:
             raise self._closing
         build = await self._builder.request(app, push)
@@ -84,15 +87,21 @@ class Deployer:
             await failpoints.hit("build-requested")
             if previous is not None:
                 await previous.make_way(push, progress)
-            image = await self._builder.build(app, build, checkout, progress)
+            live_revision = await self._builder.revision_of(await self._releases.current(app))
+            config = await self._config_vars.get(app)
+            built = await self._builder.build(app, build, checkout, progress, config, live_revision)
             async with self._switches.of(app):
                 app = replace(await self._apps.refresh(app), stopped=False)
-                config = await self._config_vars.get(app)
-                release = await self._releases.from_build(app, image, config, actor.name)
+                config = await self._config_vars.fill(actor, app, built.config_vars)
+                release = await self._releases.from_build(app, built, config, actor.name)
                 await failpoints.hit("release-created")
                 await self._go_live(actor, app, release, progress, release_task=True, pass_switch=active.pass_switch)
+            await self._registries.after_release(app, release, progress)
             self._later(self._builder.prune(app))
             return release
+        except NothingToDeploy as nothing:
+            progress.step(f"Not deployed: {nothing.detail}")
+            return None
         except asyncio.CancelledError:
             if active.reason is None:
                 raise

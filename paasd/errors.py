@@ -98,6 +98,12 @@ class Cancelled(Conflict):
     code = "cancelled"
 
 
+class NothingToDeploy(Conflict):
+    """Not a failure: what was pushed is stored, and what is live stays."""
+
+    code = "nothing-to-deploy"
+
+
 class TooMany(PaasdError):
     status = 429
     code = "too-many-requests"

@@ -171,7 +171,8 @@ class GoLive:
         return self._route(app, release, await self._instances.of(app, "live"))
 
     def _route(self, app: App, release: Release, rows: Sequence[InstanceRow]) -> Route:
-        port = check_of(release, "web", self._config.run.port).port or self._config.run.port
+        usual = release.port or self._config.run.port
+        port = check_of(release, "web", usual).port or usual
         web = sorted((row for row in rows if row.process_type == "web"), key=lambda row: row.number)
         return Route(app.name, tuple(Endpoint(row.address, port) for row in web), release.number)
 

@@ -155,13 +155,42 @@ class ProcessType:
 
 
 @dataclass(frozen=True)
+class Setting:
+    """One thing decided about an app's build, and what decided it."""
+
+    value: str
+    origin: str
+    """`builds:set`, or the file and its key, as `railway.toml deploy.startCommand`."""
+
+
+@dataclass(frozen=True)
+class ConfigVarNeed:
+    """What app.json says about one config var of the app."""
+
+    required: bool = False
+    """A push is refused while nobody has set it."""
+    value: str = ""
+    """Given to an app that has none."""
+    generated: bool = False
+    """An app that has none gets a random one."""
+    description: str = ""
+
+
+@dataclass(frozen=True)
 class Manifest:
     """What the files in a repository say about the app."""
 
-    process_types: tuple[ProcessType, ...] | None
+    process_types: tuple[ProcessType, ...] | None = None
     """Of the Procfile; None without one."""
-    healthchecks: Mapping[str, Any]
-    """Of app.json, by process type."""
+    healthchecks: Mapping[str, Any] = field(default_factory=dict)
+    """Of app.json or railway.toml, by process type."""
+    settings: Mapping[str, Setting] = field(default_factory=dict)
+    """Build settings by key."""
+    config_vars: Mapping[str, ConfigVarNeed] = field(default_factory=dict)
+    kept: Mapping[str, Any] = field(default_factory=dict)
+    """`formation`, `cron` and `scripts` of app.json, checked."""
+    unused: tuple[str, ...] = ()
+    """What the files say and paasd does not do, for people."""
 
 
 class Checkout(Protocol):
@@ -169,6 +198,10 @@ class Checkout(Protocol):
 
     @property
     def revision(self) -> str: ...
+
+    @property
+    def tree(self) -> str:
+        """Id of the files as they are, whoever committed them when."""
 
     @property
     def manifest(self) -> Manifest: ...
@@ -179,6 +212,12 @@ class Checkout(Protocol):
 
     def read(self, path: str) -> str | None:
         """Text of a file, None when there is none. May block for a moment: call it in a thread."""
+
+    def under(self, folder: str) -> Checkout:
+        """The same revision as if `folder` were its root. May block for a moment."""
+
+    async def changed_since(self, revision: str) -> frozenset[str] | None:
+        """Paths that differ from an older revision; None when that is not known any more."""
 
     def tar(self, prefix: str = "") -> AsyncIterator[bytes]:
         """The revision as an uncompressed tar, paths under `prefix`."""
@@ -209,6 +248,12 @@ class Build:
     process_types: tuple[ProcessType, ...]
     user: str | None
     checks: Mapping[str, Any] = field(default_factory=dict)
+    config_vars: Mapping[str, ConfigVarNeed] = field(default_factory=dict)
+    """What app.json wants the app to have."""
+    app_json: Mapping[str, Any] = field(default_factory=dict)
+    """`formation`, `cron` and `scripts` of app.json."""
+    port: int | None = None
+    """$PORT of web instances, when it is not the box's usual one."""
 
 
 @dataclass(frozen=True)
@@ -228,6 +273,10 @@ class Release:
     description: str
     created_by: str
     created_at: float
+    app_json: Mapping[str, Any] = field(default_factory=dict)
+    """`formation`, `cron` and `scripts` of app.json."""
+    port: int | None = None
+    """$PORT of web instances, when it is not the box's usual one."""
 
     @property
     def version(self) -> str:

@@ -41,6 +41,10 @@ class Progress:
         for line in text.splitlines() or [""]:
             self._write(f" !     {line}")
 
+    def line(self, text: str) -> None:
+        """A line that another progress made."""
+        self._write(text)
+
     def _write(self, line: str) -> None:
         line = without_controls(line)
         for sink in list(self._sinks):

@@ -38,6 +38,8 @@ class Releases:
             description=f"Deploy {build.revision[:8]}",
             created_by=actor,
             created_at=now(),
+            app_json=build.app_json,
+            port=build.port,
         )
         return await self._insert(app, release)
 
@@ -135,8 +137,8 @@ class Releases:
             number = await next_number(tx, Table.RELEASES, app.id)
             await tx.execute(
                 "INSERT INTO releases (id, organization_id, app_id, number, build_id, image, run_as, config,"
-                " process_types, checks, description, created_by, created_at)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                " process_types, checks, description, created_by, created_at, app_json, port)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 release.id,
                 app.organization_id,
                 app.id,
@@ -150,6 +152,8 @@ class Releases:
                 release.description,
                 release.created_by,
                 release.created_at,
+                json.dumps(release.app_json),
+                release.port,
             )
             await events.record(
                 tx,
@@ -176,6 +180,8 @@ class Releases:
             description=row["description"],
             created_by=row["created_by"],
             created_at=row["created_at"],
+            app_json=json.loads(row["app_json"]),
+            port=row["port"],
         )
 
 

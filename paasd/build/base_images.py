@@ -11,9 +11,11 @@ import hashlib
 import json
 import os
 import tempfile
+import time
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,17 +41,37 @@ _ENVIRONMENT = {
     "NODE_EXTRA_CA_CERTS": CA_BUNDLE,
 }
 
+_PREFIX = "paasd/"
+_LOADED = "Loaded image: "
+_AGAIN_AFTER = 3600.0
+"""Seconds before an outdated base image that could not be renewed is tried again."""
+
 OnLine = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class BaseImage:
+    name: str
+    """Full, with its tag."""
+    size: int
+    """Bytes."""
+    created_at: float
+    state: str
+    """`current`, `stale`, or `unknown` when no buildpack of this box brings it."""
 
 
 class BaseImages:
     def __init__(self, engine: DockerEngine, config: BuildConfig, recipes: Recipes, work_dir: Path) -> None:
         self._engine = engine
         self._config = config
-        self._recipes = recipes
+        self._recipes = recipes.with_registry(config.official_images)
         self._work_dir = work_dir
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._host: Host | None = None
+        # They change as little as the host's settings, which are read once; every push asks for several.
+        self._digests: dict[tuple[Reference, str], str] = {}
+        self._not_before: dict[str, float] = {}
+        """When to try again, on the monotonic clock, by image."""
 
     async def ensure(self, name: str, progress: Progress, *, anew: bool = False) -> str:
         """The full name of the base image `name` or `name@version`, made first if it is missing, out of date or wanted
@@ -69,15 +91,58 @@ class BaseImages:
             root = os.geteuid() == 0
             if ref.name == BASE and suite == host.suite and not root:
                 return _without_root(image, present, progress)
+            if not anew and present is not None and time.monotonic() < self._not_before.get(image, 0):
+                return image
             progress.step(f"Making the base image {image} (only once, takes a minute)")
-            with _shown_on_failure(progress) as on_line:
-                if ref.name != BASE:
-                    await self._build(ref, bases, image, digest, anew, on_line)
-                elif root:
-                    await self._bootstrap(suite, image, digest, on_line)
-                else:
-                    await self._bootstrap_inside(suite, image, digest, progress, on_line)
+            try:
+                with _shown_on_failure(progress) as on_line:
+                    if ref.name != BASE:
+                        await self._build(ref, bases, image, digest, anew, on_line)
+                    elif root:
+                        await self._bootstrap(suite, image, digest, on_line)
+                    else:
+                        await self._bootstrap_inside(suite, image, digest, progress, on_line)
+            except PaasdError as error:
+                if present is None or anew:
+                    raise
+                self._not_before[image] = time.monotonic() + _AGAIN_AFTER
+                progress.warn(f"{image} could not be renewed, so the one that is there is used: {error.detail}")
         return image
+
+    async def present(self) -> list[BaseImage]:
+        """The base images that the engine has, those first that others are made on."""
+        found = await self._engine.request(
+            "GET", "/images/json", params={"filters": {"label": ["paasd.base"], "reference": [f"{_PREFIX}*"]}}
+        )
+        images = [
+            BaseImage(tag, int(image["Size"]), float(image["Created"]), await self._state(tag))
+            for image in found
+            for tag in image.get("RepoTags") or ()
+            if tag.startswith(_PREFIX)
+        ]
+        return sorted(images, key=lambda image: (not image.name.startswith(f"{_PREFIX}{BASE}:"), image.name))
+
+    async def _state(self, tag: str) -> str:
+        try:
+            return await self.state(tag.removeprefix(_PREFIX))
+        except PaasdError:  # made by another version of paasd
+            return "unknown"
+
+    async def export(self, names: Sequence[str]) -> AsyncIterator[bytes]:
+        """Base images by full name, as a tar that `load` takes."""
+        params = [("names", name) for name in names]
+        async with self._engine.stream("GET", "/images/get", params=params, open_timeout=None) as stream:
+            async for chunk in stream.chunks():
+                yield chunk
+
+    async def load(self, tar: AsyncIterator[bytes]) -> list[str]:
+        """Take what `export` gave; returns the names. Raises EngineError."""
+        async with self._engine.stream("POST", "/images/load", data=tar, open_timeout=None) as stream:
+            answers = [answer async for answer in stream.json_lines()]
+        if failed := next((answer["error"] for answer in answers if "error" in answer), None):
+            raise EngineError(f"the container engine did not take the images: {failed}")
+        lines = [str(answer.get("stream", "")).strip() for answer in answers]
+        return [line.removeprefix(_LOADED) for line in lines if line.startswith(_LOADED)]
 
     def names(self) -> list[str]:
         return self._recipes.names()
@@ -112,14 +177,25 @@ class BaseImages:
 
     def _digest(self, ref: Reference, suite: str, host: Host) -> str:
         """Of all that goes into an image, and into those it needs."""
+        if (ref, suite) not in self._digests:
+            self._digests[ref, suite] = self._new_digest(ref, suite, host)
+        return self._digests[ref, suite]
+
+    def _new_digest(self, ref: Reference, suite: str, host: Host) -> str:
         if ref.name == BASE:
             command = mmdebstrap_command(suite, Path("/"), ca_bundle=host.ca_bundle)
             facts: list[Any] = [command, host.packages(suite).sources, host.apt_conf, host.ca_digest, _ENVIRONMENT]
         else:
             needs = self._recipes.needs(ref, host.suite)
             facts = [self._recipes.dockerfile(ref, dict.fromkeys(needs, ""), suite)]
+            if self._recipes.official_image(ref, suite):
+                facts.append(host.ca_digest)
             facts += [self._digest(need, self._recipes.suite(need, host.suite), host) for need in needs.values()]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+    async def identity(self, image: str) -> str:
+        """What changes when a base image is made anew."""
+        return await self._hash_of(image) or ""
 
     async def _hash_of(self, image: str) -> str | None:
         try:
@@ -179,17 +255,33 @@ class BaseImages:
         self, ref: Reference, bases: Mapping[str, str], image: str, digest: str, anew: bool, on_line: OnLine
     ) -> None:
         host, suite = await self.host(), await self.suite(ref)
+        official = self._recipes.official_image(ref, suite)
         files = {
-            "Dockerfile": self._recipes.dockerfile(ref, bases, suite),
+            "Dockerfile": self._recipes.dockerfile(ref, bases, suite, bool(official and host.ca_bundle)),
             **_package_files(host, suite),
             **await asyncio.to_thread(host_registries),
         }
+        if official and host.ca_bundle:
+            files["ca.crt"] = await asyncio.to_thread(Path(host.ca_bundle).read_text)
         try:
             await self._run(files, image, {"paasd.base": ref.name, _HASH: digest}, on_line, anew=anew)
         except BuildFailed as error:
+            if official:
+                raise self._no_official(ref, official, error) from error
             if ref.version:
                 error.hint = f"Is there a version {ref.version} for {suite}? Choose another one, or try again later."
             raise
+
+    def _no_official(self, ref: Reference, image: str, error: BuildFailed) -> BuildFailed:
+        versions = ", ".join(self._recipes.get(ref).suites)
+        failed = BuildFailed(
+            f"{ref.name} {ref.version} is none of the versions made here ({versions}), and its official image {image}"
+            f" could not be used: {error.detail}",
+            hint=f"Choose one of {versions}, or check the registry in build.official_images"
+            f" ({self._config.official_images}) with: docker pull {image}",
+        )
+        failed.log_tail = error.log_tail
+        return failed
 
     async def _run(
         self, files: Mapping[str, str], image: str, labels: Mapping[str, str], on_line: OnLine, *, anew: bool = False

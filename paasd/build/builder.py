@@ -1,52 +1,70 @@
-"""Turns a checkout into an image: plan, base images, context, BuildKit. Owns the images `<label>/<app>:b<number>`."""
+"""Turns a checkout into an image: decide, base images, context, BuildKit, test. Tells in order what a build does."""
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 
 from paasd import failpoints
-from paasd.build import dockerfile_rules
-from paasd.build.assembly import base_images, build_context
+from paasd.build.app_images import AppImages, ImageFacts
+from paasd.build.assembly import DOCKERFILE, TEST_STAGE, base_images, build_context, build_files, digest, test_files
 from paasd.build.base_images import BaseImages
-from paasd.build.buildkit import build_image
+from paasd.build.buildkit import BuildResult, build_image
 from paasd.build.buildpacks import Buildpacks
-from paasd.build.builds import BuildLog, BuildRow, Builds
+from paasd.build.builds import BuildLog, BuildRecord, BuildRow, Builds
+from paasd.build.decision import Decision, Planner, is_watched, require_config_vars
 from paasd.build.disk import Disk
-from paasd.build.plan import Plan, Settings
 from paasd.build.queue import BuildQueue
+from paasd.build_settings import BuildSettings
 from paasd.config import Config
-from paasd.database import Database
 from paasd.docker_engine import DockerEngine
-from paasd.errors import Cancelled, EngineError, EngineNotFound, NotFound, PaasdError, Superseded
-from paasd.models import App, Build, Checkout, Manifest, Push, Release, Status
+from paasd.errors import Cancelled, EngineError, NothingToDeploy, PaasdError, Superseded
+from paasd.models import App, Build, Checkout, Push, Release, Secret, Status
 from paasd.progress import Progress
 
-_INSTANCE = "paasd.instance"
-
 OpenCheckout = Callable[[], Awaitable[Checkout]]
+
+
+@dataclass
+class _Phases:
+    """Seconds by phase."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @asynccontextmanager
+    async def timed(self, name: str) -> AsyncIterator[None]:
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(time.monotonic() - started, 3)
 
 
 class Builder:
     def __init__(
         self,
         config: Config,
-        database: Database,
         engine: DockerEngine,
         builds: Builds,
         queue: BuildQueue,
+        planner: Planner,
         buildpacks: Buildpacks,
         bases: BaseImages,
+        images: AppImages,
+        settings: BuildSettings,
         disk: Disk,
     ) -> None:
         self._config = config
-        self._database = database
         self._engine = engine
         self._builds = builds
         self._queue = queue
+        self._planner = planner
         self._buildpacks = buildpacks
         self._bases = bases
+        self._images = images
+        self._settings = settings
         self._disk = disk
 
     async def request(self, app: App, push: Push) -> BuildRow:
@@ -56,15 +74,26 @@ class Builder:
     def open_log(self, build: BuildRow) -> BuildLog:
         return self._builds.open_log(build)
 
-    async def build(self, app: App, build: BuildRow, open_checkout: OpenCheckout, progress: Progress) -> Build:
-        """Build when it is its turn. Raises SourceRejected, BuildFailed, DiskFull or EngineError."""
+    async def build(
+        self,
+        app: App,
+        build: BuildRow,
+        open_checkout: OpenCheckout,
+        progress: Progress,
+        config: Mapping[str, Secret],
+        live_revision: str | None,
+    ) -> Build:
+        """Build when it is its turn. Raises SourceRejected, BuildFailed, DiskFull, EngineError; NothingToDeploy when
+        nothing that the app watches differs from `live_revision`."""
         try:
             async with self._queue.slot(progress):
-                await self._builds.started(app, build, self._image_name(app, build))
+                await self._builds.started(app, build, self._images.name(app, build))
                 await failpoints.hit("build-started")
-                built = await self._build(app, build, await open_checkout(), progress)
+                await self._disk.require()
+                built = await self._build(app, build, await open_checkout(), progress, config, live_revision)
         except PaasdError as error:
-            await self._builds.finished(app, build, Status.FAILED, reason=error.detail)
+            status = Status.CANCELLED if isinstance(error, NothingToDeploy) else Status.FAILED
+            await self._builds.finished(app, build, status, reason=error.detail)
             raise
         await self._builds.finished(app, build, Status.SUCCEEDED)
         await failpoints.hit("build-finished")
@@ -81,13 +110,10 @@ class Builder:
 
     async def require_image(self, release: Release) -> None:
         """Raises NotFound when the image of an old release was removed."""
-        try:
-            await self._engine.request("GET", f"/images/{release.image}/json")
-        except EngineNotFound:
-            raise NotFound(
-                f"the image of {release.version} is gone",
-                hint=f"Only the newest {self._config.keep.releases} are kept (keep.releases). Push that commit again.",
-            ) from None
+        await self._images.require(release)
+
+    async def revision_of(self, release: Release | None) -> str | None:
+        return await self._builds.revision(release.build_id) if release and release.build_id else None
 
     async def prune(self, app: App) -> None:
         """After a deployment: forget old build logs, remove old images."""
@@ -96,101 +122,133 @@ class Builder:
 
     async def prune_images(self) -> list[str]:
         """Remove our images that no release within reach of a rollback uses; returns their names."""
-        present = await self._own_images()
-        wanted = await self._wanted_images()
-        removed = []
-        for name in present:
-            if name not in wanted:
-                try:
-                    await self._engine.request("DELETE", f"/images/{name}", params={"noprune": 0})
-                    removed.append(name)
-                except EngineError:
-                    continue  # still used by an instance that retires
-        return removed
+        return await self._images.prune()
 
     async def prune_cache(self, *, everything: bool) -> int:
         """Trim the engine's build cache to its limit, or empty it; returns the bytes freed."""
         return await self._disk.prune_cache(everything=everything)
 
-    async def _build(self, app: App, build: BuildRow, checkout: Checkout, progress: Progress) -> Build:
-        await self._disk.require()
-        manifest = await asyncio.to_thread(lambda: checkout.manifest)
+    async def forget_cache(self, app: App) -> None:
+        """The app's next build starts from nothing: new caches, no reused image."""
+        await self._settings.renew_cache(app)
+        await self._builds.forget_inputs(app)
+
+    async def _build(
+        self,
+        app: App,
+        build: BuildRow,
+        checkout: Checkout,
+        progress: Progress,
+        config: Mapping[str, Secret],
+        live_revision: str | None,
+    ) -> Build:
+        phases = _Phases()
         progress.step(f"Detecting how to build {app.name} ({build.branch}, {build.revision[:8]})")
-        plan = await self._plan(checkout, manifest)
-        if plan.in_repository:
-            text = await asyncio.to_thread(checkout.read, plan.dockerfile)
-            dockerfile_rules.check(text or "", self._config.label)
-        for reason in plan.reasons:
-            progress.detail(reason)
-        if others := await asyncio.to_thread(self._buildpacks.also_fit, checkout, plan):
-            progress.detail(f"{plan.buildpack} comes before {', '.join(others)}, which would fit too")
-        progress.step(f"Building {app.name} with the buildpack {plan.buildpack}")
-        started = time.monotonic()
-        types = manifest.process_types or plan.process_types
-        image = self._image_name(app, build)
-        async with self._disk.watched():
-            await self._run(app, plan, checkout, image, progress)
-        progress.detail(
-            f"Built in {time.monotonic() - started:.1f} s; process types: {', '.join(p.name for p in types)}"
-        )
+        async with phases.timed("plan"):
+            decision = await self._planner.decide(app, checkout)
+            await _require_change(decision, checkout, live_revision)
+            require_config_vars(decision.manifest, config, app)
+        for line in decision.lines:
+            progress.detail(line)
+        image, record, facts = await self._image(app, build, decision, config, phases, progress)
+        await self._builds.record(build, record)
+        port = _port(decision, facts, self._config.run.port, progress)
+        progress.detail(f"Process types: {', '.join(p.name for p in decision.process_types)}")
         return Build(
             id=build.id,
             app_id=app.id,
             number=build.number,
             revision=build.revision,
             image=image,
-            process_types=types,
-            user=plan.user,
-            checks=manifest.healthchecks,
+            process_types=decision.process_types,
+            user=decision.plan.user,
+            checks=decision.manifest.healthchecks,
+            config_vars=decision.manifest.config_vars,
+            app_json=decision.manifest.kept,
+            port=port,
         )
 
-    async def _plan(self, checkout: Checkout, manifest: Manifest) -> Plan:
-        types = manifest.process_types
-        settings = Settings(process_types=None if types is None else tuple(p.name for p in types))
-        suites = (await self._bases.host()).suites
-        return await asyncio.to_thread(
-            self._buildpacks.plan, checkout, self._config.run.port, settings=settings, suites=suites
-        )
-
-    async def _run(self, app: App, plan: Plan, checkout: Checkout, image: str, progress: Progress) -> None:
-        images = await base_images(self._bases, plan, progress)
+    async def _image(
+        self,
+        app: App,
+        build: BuildRow,
+        decision: Decision,
+        config: Mapping[str, Secret],
+        phases: _Phases,
+        progress: Progress,
+    ) -> tuple[str, BuildRecord, ImageFacts]:
+        """The image, made now or by an earlier build of the same inputs."""
+        plan = decision.plan
+        async with phases.timed("base images"):
+            images = await base_images(self._bases, plan, progress)
+        env = {name: config[name] for name in decision.value("build-env").split() if name in config}
+        cache = await self._settings.cache_name(app)
+        files = await build_files(self._buildpacks, self._bases, plan, images, cache, env)
+        identities = {name: await self._bases.identity(full) for name, full in images.items()}
+        test = decision.value("test-command")
+        inputs = digest(decision.checkout.tree, plan, {**files, "test": test}, identities)
+        record = BuildRecord(plan.buildpack, plan.versions, tuple(decision.lines), phases.seconds, inputs)
+        if earlier := await self._builds.same_inputs(app, inputs):
+            if (facts := await self._images.facts(earlier.image)) is not None:
+                progress.step(f"Nothing changed since build {earlier.number}: using its image")
+                return earlier.image, record.of(earlier.image, facts.size), facts
+        progress.step(f"Building {app.name} with the buildpack {plan.buildpack}")
         await failpoints.hit("before-image")
-        await build_image(
+        image = self._images.name(app, build)
+        async with phases.timed("build"), self._disk.watched():
+            result = await self._run(app, decision, files, image, progress)
+        progress.detail(f"Built in {phases.seconds['build']:.1f} s")
+        if test:
+            progress.step(f"Testing: {test}")
+            files = test_files(self._buildpacks, plan, files, test, image, env)
+            async with phases.timed("test"), self._disk.watched():
+                await self._run(app, decision, files, "", progress, target=TEST_STAGE)
+        made = await self._images.facts(image)
+        if made is None:
+            raise EngineError(f"the image {image} was removed behind paasd's back", hint="Push again.")
+        return image, record.of(image, made.size, result), made
+
+    async def _run(
+        self,
+        app: App,
+        decision: Decision,
+        files: Mapping[str, str],
+        image: str,
+        progress: Progress,
+        *,
+        target: str = "",
+    ) -> BuildResult:
+        plan = decision.plan
+        return await build_image(
             self._engine,
-            await build_context(self._buildpacks, self._bases, plan, checkout, images, app.id),
+            await build_context(plan, decision.checkout, files),
             tag=image,
-            dockerfile=plan.dockerfile or "Dockerfile",
-            target=plan.target,
-            labels={_INSTANCE: self._config.label, "paasd.app": app.id},
+            dockerfile=DOCKERFILE if files else plan.dockerfile,
+            target=target or plan.target,
+            labels=self._images.labels(app),
             on_line=progress.detail,
             timeout=self._config.build.timeout,
             idle_timeout=self._config.build.idle_timeout,
         )
 
-    def _image_name(self, app: App, build: BuildRow) -> str:
-        """The app's name is for people who look at the engine; it may have another one later."""
-        return f"{self._config.label}/{app.name}-{app.id[:8]}:b{build.number}"
 
-    async def _own_images(self) -> list[str]:
-        filters = {"label": [f"{_INSTANCE}={self._config.label}"]}
-        found = await self._engine.request("GET", "/images/json", params={"filters": filters})
-        # Only names we gave: others may have tagged our images, or built on them, for purposes of their own.
-        tags = [tag for image in found for tag in image.get("RepoTags") or []]
-        return [tag for tag in tags if tag.startswith(f"{self._config.label}/")]
+async def _require_change(decision: Decision, checkout: Checkout, live_revision: str | None) -> None:
+    """Raises NothingToDeploy."""
+    patterns = decision.value("watch-paths")
+    changed = await checkout.changed_since(live_revision) if patterns and live_revision else None
+    if changed is not None and not is_watched(changed, patterns):
+        raise NothingToDeploy(f"nothing changed of what {decision.settings['watch-paths'].origin} watches: {patterns}")
 
-    async def _wanted_images(self) -> set[str]:
-        """Images of the last N releases of every app that were live, of what is live or still runs, and of builds and
-        releases that are on their way there."""
-        rows = await self._database.fetch(
-            "SELECT image FROM releases_once_live WHERE age <= ?"
-            " UNION SELECT image FROM releases WHERE id IN"
-            " (SELECT release_id FROM apps UNION SELECT release_id FROM instances"
-            " UNION SELECT release_id FROM deployments WHERE status IN ('queued', 'running'))"
-            " UNION SELECT image FROM releases WHERE created_at > unixepoch() - 3600"
-            " AND NOT EXISTS (SELECT 1 FROM deployments WHERE release_id = releases.id)"
-            " UNION SELECT image FROM builds WHERE status = 'running'"
-            " UNION SELECT image FROM builds WHERE status = 'succeeded' AND finished_at > unixepoch() - 3600"
-            " AND NOT EXISTS (SELECT 1 FROM releases WHERE build_id = builds.id)",
-            self._config.keep.releases,
-        )
-        return {row["image"] for row in rows}
+
+def _port(decision: Decision, facts: ImageFacts, usual: int, progress: Progress) -> int | None:
+    """$PORT of the web process: what was set, else the one port that the repository's Dockerfile exposes."""
+    if chosen := decision.value("port"):
+        return int(chosen)
+    if not decision.plan.in_repository or not facts.ports or usual in facts.ports:
+        return None
+    if len(facts.ports) == 1:
+        progress.detail(f"Port {facts.ports[0]}: the Dockerfile's EXPOSE")
+        return facts.ports[0]
+    exposed = ", ".join(map(str, facts.ports))
+    progress.detail(f"The Dockerfile exposes {exposed}; web gets PORT={usual}, choose with: ports:set")
+    return None

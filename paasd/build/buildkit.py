@@ -7,6 +7,7 @@ import base64
 import re
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from paasd.build import diagnosis
@@ -23,6 +24,14 @@ _NO_BASE = re.compile(r"pull access denied|failed to do request|no such host|not
 _CANCEL_TIMEOUT = 10.0
 
 
+@dataclass(frozen=True)
+class BuildResult:
+    image: str
+    """The engine's id of it."""
+    steps: int = 0
+    cached_steps: int = 0
+
+
 async def build_image(
     engine: DockerEngine,
     context: AsyncIterator[bytes],
@@ -36,8 +45,8 @@ async def build_image(
     on_line: Callable[[str], None],
     timeout: float,
     idle_timeout: float,
-) -> str:
-    """Build `context` (an uncompressed tar) and return the image's id.
+) -> BuildResult:
+    """Build `context` (an uncompressed tar) into an image, tagged unless `tag` is empty.
 
     Raises BuildFailed with the failed instruction and the last lines it wrote (`log_tail`), or with the time limit
     that was passed. Cancelling the task ends the build in the engine too.
@@ -48,7 +57,7 @@ async def build_image(
     params = {
         "version": 2,
         "buildid": build_id,
-        "t": tag,
+        "t": tag or None,
         "dockerfile": dockerfile,
         "labels": dict(labels or {}),
         "buildargs": dict(build_args or {}),
@@ -120,7 +129,7 @@ async def _run(
     params: dict[str, Any],
     output: BuildOutput,
     activity: _Activity,
-) -> str:
+) -> BuildResult:
     image = ""
     data = activity.watch(context)
     async with engine.stream("POST", "/build", params=params, data=data, open_timeout=None) as stream:
@@ -136,7 +145,7 @@ async def _run(
                 raise _failure(str(message["error"]), output)
     if not image:
         raise EngineError("the container engine ended the build without an image")
-    return image
+    return BuildResult(image, output.steps, output.cached_steps)
 
 
 def _failure(message: str, output: BuildOutput) -> BuildFailed:

@@ -23,7 +23,7 @@ from paasd.build.templates import environment
 from paasd.errors import InvalidInput, NotFound, SourceRejected
 
 _KEYS = {"name": str, "title": str, "description": str, "order": int, "looks_for": list}
-_BASE_KEYS = {"packages", "needs", "versioned"}
+_BASE_KEYS = {"packages", "needs", "versioned", "official", "official-packages"}
 _BASE_NAME = re.compile(r"[a-z][a-z0-9-]*")
 SHARED = "shared"
 
@@ -37,6 +37,8 @@ class Versions:
     """Suite of the distribution by version."""
     listed: tuple[str, ...] = ()
     """Versions that come from elsewhere, so that any suite will do; others of the kind may exist too."""
+    official: tuple[str, ...] = ()
+    """Versions that official images of a registry have beside those."""
 
     def on(self, suites: Sequence[str]) -> tuple[str, ...]:
         """Those that a host can make which has `suites`, the default first, then from new to old."""
@@ -77,6 +79,11 @@ class Buildpacks:
         return self._packs[name]
 
     @property
+    def shared(self) -> Mapping[str, str]:
+        """Templates that all may import, by file name."""
+        return self._shared
+
+    @property
     def recipes(self) -> Recipes:
         """Base images of all buildpacks: what `BaseImages` is made with."""
         return Recipes({n: r for pack in self._packs.values() for n, r in pack.recipes.items()}, self._shared)
@@ -87,24 +94,31 @@ class Buildpacks:
         port: int,
         *,
         wanted: str | None = None,
+        without: Sequence[str] = (),
         settings: Settings | None = None,
         suites: Sequence[str] = (),
+        official: bool = False,
     ) -> Plan:
-        """The plan of the first buildpack that fits, or of the `wanted` one. `port` is $PORT of its web instances,
-        `suites` are those of the distribution that this host can make base images of.
+        """The plan of the first buildpack that fits and is not in `without`, or of the `wanted` one. `port` is $PORT of
+        its web instances, `suites` are those of the distribution that this host can make base images of; `official`
+        says whether a registry of official images is set.
 
         Raises SourceRejected saying what was looked for; blocks while it reads files.
         """
         settings = replace(settings or Settings(), builder_is_set=wanted is not None)
         for pack in self._candidates(wanted):
-            plan = pack.plan(source, replace(settings, versions=pack.versions.on(suites)))
+            if pack.name in without:
+                continue
+            beside = pack.versions.official if official else None
+            plan = pack.plan(source, replace(settings, versions=pack.versions.on(suites), official=beside))
             if plan is not None:
                 return replace(plan, values={"port": port, **plan.values})
         raise self._nothing_fits(source, wanted)
 
-    def also_fit(self, source: Source, plan: Plan) -> list[str]:
+    def also_fit(self, source: Source, plan: Plan, suites: Sequence[str]) -> list[str]:
         """Names of the buildpacks that would have taken the repository if `plan`'s had not."""
-        return [pack.name for pack in self._packs.values() if pack.name != plan.buildpack and _fits(pack, source)]
+        others = [pack for pack in self._packs.values() if pack.name != plan.buildpack]
+        return [pack.name for pack in others if _fits(pack, source, suites)]
 
     def render(self, plan: Plan, bases: Mapping[str, str], app_id: str, suite: str) -> dict[str, str]:
         """The buildpack's own files for the build context, `Dockerfile` among them. `bases`: name → full image name;
@@ -139,10 +153,9 @@ class Buildpacks:
         )
 
 
-def _fits(pack: Buildpack, source: Source) -> bool:
-    versions = (pack.versions.default,) if pack.versions.default else ()
+def _fits(pack: Buildpack, source: Source, suites: Sequence[str]) -> bool:
     try:
-        return pack.plan(source, Settings(versions=versions, process_types=("web",))) is not None
+        return pack.plan(source, Settings(versions=pack.versions.on(suites), process_types=("web",))) is not None
     except SourceRejected:  # it knows the language, and finds something wrong with it
         return True
 
@@ -184,8 +197,11 @@ def _data(path: Path) -> dict[str, Any]:
 
 
 def _versions(path: Path, data: Mapping[str, Any]) -> Versions:
-    found = Versions(data.get("default", ""), data.get("suites", {}), tuple(data.get("listed", ())))
-    if set(data) - {"default", "suites", "listed"} or (data and found.default not in {*found.suites, *found.listed}):
+    lists = (tuple(data.get(key, ())) for key in ("listed", "official"))
+    found = Versions(data.get("default", ""), data.get("suites", {}), *lists)
+    if set(data) - {"default", "suites", "listed", "official"} or (
+        data and found.default not in {*found.suites, *found.listed}
+    ):
         raise InvalidInput(f"{path}: versions must have suites or listed, and a default that is one of them")
     return found
 
@@ -200,6 +216,8 @@ def _recipe(folder: Path, name: str, values: Mapping[str, Any], versions: Versio
         versioned=values.get("versioned", bool(versions.default)),
         suites=versions.suites,
         any_version=bool(versions.listed),
+        official=values.get("official", ""),
+        official_packages=tuple(values.get("official-packages", ())),
     )
 
 

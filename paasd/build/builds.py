@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
 from paasd import events
+from paasd.build.buildkit import BuildResult
 from paasd.database import Database, Row, new_id, now
 from paasd.errors import NotFound
 from paasd.models import App, Push, Status
@@ -19,6 +21,29 @@ from paasd.numbered import Table, abandon_unfinished, by_number, delete_in_piece
 _log = logging.getLogger(__name__)
 
 _TRUNCATED = b"\n !     The log is cut here; raise build.log_limit in paasd.toml to keep more.\n"
+
+
+@dataclass(frozen=True)
+class BuildRecord:
+    """What a build decided and did."""
+
+    buildpack: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    reasons: tuple[str, ...] = ()
+    phases: Mapping[str, float] = field(default_factory=dict)
+    """Seconds by phase."""
+    inputs: str = ""
+    """Hash of all that went into the image."""
+    image: str = ""
+    image_size: int = 0
+    """Bytes."""
+    steps: int = 0
+    cached_steps: int = 0
+
+    def of(self, image: str, size: int, result: BuildResult | None = None) -> BuildRecord:
+        """With the image it ended with; `result` is None when an earlier build had made it."""
+        steps, cached = (result.steps, result.cached_steps) if result else (0, 0)
+        return replace(self, image=image, image_size=size, steps=steps, cached_steps=cached)
 
 
 @dataclass(frozen=True)
@@ -37,6 +62,7 @@ class BuildRow:
     created_at: float
     started_at: float | None
     finished_at: float | None
+    record: BuildRecord
 
 
 class Builds:
@@ -92,6 +118,43 @@ class Builds:
                 app=app.name,
                 build=build.number,
             )
+
+    async def record(self, build: BuildRow, record: BuildRecord) -> None:
+        """Write down what was decided and done; `image` may be that of an earlier build of the same inputs."""
+        async with self._database.transaction() as tx:
+            await tx.execute(
+                "UPDATE builds SET buildpack = ?, versions = ?, reasons = ?, phases = ?, inputs = ?, image = ?,"
+                " image_size = ?, steps = ?, cached_steps = ? WHERE id = ?",
+                record.buildpack,
+                json.dumps(dict(record.versions)),
+                json.dumps(record.reasons),
+                json.dumps(dict(record.phases)),
+                record.inputs,
+                record.image,
+                record.image_size,
+                record.steps,
+                record.cached_steps,
+                build.id,
+            )
+
+    async def same_inputs(self, app: App, inputs: str) -> BuildRow | None:
+        """The newest good build of an app that was made from the same."""
+        row = await self._database.fetch_one(
+            "SELECT * FROM builds WHERE app_id = ? AND inputs = ? AND status = 'succeeded'"
+            " ORDER BY number DESC LIMIT 1",
+            app.id,
+            inputs,
+        )
+        return _row(row) if row else None
+
+    async def forget_inputs(self, app: App) -> None:
+        """No build of the app stands in for a coming one."""
+        async with self._database.transaction() as tx:
+            await tx.execute("UPDATE builds SET inputs = '' WHERE app_id = ?", app.id)
+
+    async def revision(self, build_id: str) -> str | None:
+        row = await self._database.fetch_one("SELECT revision FROM builds WHERE id = ?", build_id)
+        return str(row["revision"]) if row else None
 
     async def finished(self, app: App, build: BuildRow, status: Status, *, reason: str = "") -> None:
         """Set a final status once; a build that has one keeps it. Only one that succeeded keeps its image's name."""
@@ -229,5 +292,11 @@ def _read_at(path: Path, position: int) -> bytes:
 
 
 def _row(row: Row) -> BuildRow:
-    values = {name: row[name] for name in BuildRow.__dataclass_fields__}
-    return BuildRow(**{**values, "status": Status(row["status"])})
+    values = {name: row[name] for name in BuildRow.__dataclass_fields__ if name != "record"}
+    return BuildRow(**{**values, "status": Status(row["status"]), "record": _record(row)})
+
+
+def _record(row: Row) -> BuildRecord:
+    values = {name: row[name] for name in BuildRecord.__dataclass_fields__}
+    decoded = {name: json.loads(row[name]) for name in ("versions", "reasons", "phases")}
+    return BuildRecord(**{**values, **decoded})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import deque
 from collections.abc import Callable
@@ -16,6 +17,7 @@ _MAX_NAME = 300
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-~])")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _MOUNTS = re.compile(r" --mount=\S+")
+_COMMAND = re.compile(r'\["/bin/sh", "-ec", ("\. /run/paasd/build\.env; .*")\]$', re.DOTALL)
 _HIDDEN = ("[internal]", "copy /context")
 
 
@@ -26,6 +28,7 @@ class _Step:
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=_KEPT_LINES))
     started: bool = False
     finished: bool = False
+    cached: bool = False
 
 
 class BuildOutput:
@@ -42,6 +45,15 @@ class BuildOutput:
             self._write(log)
         for vertex in status.vertexes:
             self._advance(vertex)
+
+    @property
+    def steps(self) -> int:
+        """Steps that ended, those of the cache among them."""
+        return sum(step.finished for step in self._steps.values())
+
+    @property
+    def cached_steps(self) -> int:
+        return sum(step.cached for step in self._steps.values())
 
     def tail(self) -> tuple[str, ...]:
         """The last lines of the step that failed."""
@@ -61,7 +73,7 @@ class BuildOutput:
             step.started = True
             self._turn_to(step, again=False)
         if vertex.completed is not None and not step.finished:
-            step.finished = True
+            step.finished, step.cached = True, vertex.cached
             self._finish(step, vertex)
 
     def _finish(self, step: _Step, vertex: Vertex) -> None:
@@ -109,8 +121,16 @@ class BuildOutput:
 
 def title(name: str) -> str:
     """A step's name as BuildKit gives it, without what says nothing here."""
-    shortened = _MOUNTS.sub("", name.replace("docker.io/", "", 1))
+    shortened = _COMMAND.sub(_own_command, _MOUNTS.sub("", name.replace("docker.io/", "", 1)))
     return printable(" ".join(shortened.split()).encode(), _MAX_NAME)
+
+
+def _own_command(match: re.Match[str]) -> str:
+    """A command of the macro `run` as its author wrote it; BuildKit may have cut a long one."""
+    try:
+        return str(json.loads(match[1])).partition("; ")[2]
+    except ValueError:
+        return match[0]
 
 
 def printable(line: bytes, limit: int = MAX_LINE) -> str:

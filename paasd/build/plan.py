@@ -26,6 +26,8 @@ class Settings:
 
     versions: tuple[str, ...] = ()
     """Of the buildpack's language, as far as base images can be made on this host; the default comes first."""
+    official: tuple[str, ...] | None = None
+    """Versions that official images of a registry have beside `versions`, and others may; None when none is set."""
     version: str = ""
     """The one somebody asked for by a setting; beats every file."""
     install_command: str = ""
@@ -67,6 +69,8 @@ class Plan:
     """Base images that must exist before the build starts, as `name` or `name@version`."""
     packages: tuple[str, ...] = ()
     """Packages of the distribution the template installs with the macro `apt`."""
+    test_stage: str = "build"
+    """Stage of the template that holds what tests need."""
     files: tuple[str, ...] = ()
     """Names of shared templates to put into the build context beside the buildpack's own."""
     left_out: tuple[str, ...] = ()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -56,14 +56,12 @@ class Client:
 
     def stream(self, method: str, path: str, body: Any, on_line: Callable[[str], None]) -> Any:
         """Run a long operation: lines as they come, then its result. Raises what the operation failed with."""
-        for message in self.messages(method, path, body):
-            if "line" in message:
-                on_line(message["line"])
-            elif "result" in message:
-                return message["result"]
-            else:
-                raise from_problem(message.get("error", message))
-        raise DaemonUnavailable("paasd stopped before it was done", hint="Look at: paasd doctor, then try again.")
+        return _outcome(self.messages(method, path, body), on_line)
+
+    def upload(self, path: str, pieces: Iterator[bytes], on_line: Callable[[str], None]) -> Any:
+        """Send bytes as they come, then what `stream` does."""
+        with self._answer("POST", path, pieces, None, _STREAM_TIMEOUT) as response:
+            return _outcome((json.loads(line) for line in response), on_line)
 
     def messages(
         self, method: str, path: str, body: Any = None, *, query: Mapping[str, Any] | None = None
@@ -84,13 +82,18 @@ class Client:
         self, method: str, path: str, body: Any, query: Mapping[str, Any] | None, timeout: float
     ) -> Iterator[http.client.HTTPResponse]:
         connection = _UnixConnection(self.path, timeout)
-        data = None if body is None else json.dumps(body).encode()
-        headers = {"Accept": "application/x-ndjson", "Content-Type": "application/json", **self._headers}
+        raw = isinstance(body, Iterator)
+        data = body if raw or body is None else json.dumps(body).encode()
+        kind = {"Content-Type": "application/octet-stream", "Transfer-Encoding": "chunked"}
+        headers = {"Accept": "application/x-ndjson", **(kind if raw else {"Content-Type": "application/json"})}
+        headers |= self._headers
         wanted = {key: value for key, value in (query or {}).items() if value is not None}
         url = PREFIX + path + (f"?{urlencode(wanted)}" if wanted else "")
         try:
             try:
-                connection.request(method, url, data, headers)
+                # One that refuses an upload half-way has answered, though it does not listen any more.
+                with suppress(BrokenPipeError, ConnectionResetError) if raw else nullcontext():
+                    connection.request(method, url, data, headers, encode_chunked=raw)
                 response = connection.getresponse()
             except (FileNotFoundError, ConnectionRefusedError):
                 raise DaemonUnavailable(f"paasd is not running (nothing answers at {self.path})") from None
@@ -110,6 +113,17 @@ class Client:
 def app_path(app: str, *rest: str | int) -> str:
     """`/apps/<app>/…` with every part quoted, so that a name can never reach another path."""
     return "/apps/" + "/".join(quote(str(part), safe="") for part in (app, *rest))
+
+
+def _outcome(messages: Iterable[Any], on_line: Callable[[str], None]) -> Any:
+    for message in messages:
+        if "line" in message:
+            on_line(message["line"])
+        elif "result" in message:
+            return message["result"]
+        else:
+            raise from_problem(message.get("error", message))
+    raise DaemonUnavailable("paasd stopped before it was done", hint="Look at: paasd doctor, then try again.")
 
 
 def _decoded(data: bytes) -> Any:

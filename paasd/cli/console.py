@@ -11,7 +11,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from paasd.progress import with_colours_only, without_controls
@@ -93,6 +93,11 @@ class Console:
 
     def coloured(self, text: str, key: int) -> str:
         return f"\033[{_COLOURS[key % len(_COLOURS)]}m{text}\033[0m" if self.colour else text
+
+    def pieces(self) -> Iterator[bytes]:
+        """Standard input as it comes."""
+        while piece := os.read(self.stdin, 256 * 1024):
+            yield piece
 
     def read_all(self) -> str:
         """Standard input to its end, as text."""

@@ -25,7 +25,7 @@ box_only = Group("box-only")
 
 def program() -> Group:
     """Every command there is on the box."""
-    from paasd.cli import doctor, stop  # noqa: F401 - they register themselves, and import this module
+    from paasd.cli import base, doctor, stop  # noqa: F401 - they register themselves, and import this module
 
     return Group(
         root.name, {**root.commands, **box_only.commands}, help=root.help, context_settings=root.context_settings

@@ -1,4 +1,4 @@
-"""releases, rollback, builds:*, deployments"""
+"""releases, rollback, deployments"""
 
 from __future__ import annotations
 
@@ -58,54 +58,6 @@ def release_info(cli: Cli, app: str, version: str, as_json: bool) -> None:
 def rollback(cli: Cli, app: str, version: str | None) -> None:
     """Make the previous release (or vN) live again: image, config vars and process types."""
     cli.stream("POST", app_path(app, "rollback"), {"release": number_of(version) if version else None})
-
-
-@root.command("builds", examples=("builds blog",))
-@app_argument
-@_count
-@json_option
-@click.pass_obj
-def builds(cli: Cli, app: str, num: int, as_json: bool) -> None:
-    """List an app's builds, newest first."""
-    found = cli.client.get(app_path(app, "builds"), limit=num)["items"]
-    if as_json:
-        return cli.console.json(found)
-    rows = [
-        (
-            b["number"],
-            b["status"],
-            b["revision"][:8],
-            b["branch"],
-            b["pushed_by"],
-            f"{b['seconds']:.1f} s" if b["seconds"] is not None else "",
-            b["reason"],
-        )
-        for b in found
-    ]
-    cli.console.table(("BUILD", "STATUS", "REVISION", "BRANCH", "BY", "TOOK", "REASON"), rows)
-
-
-@root.command("builds:log", examples=("builds:log blog", "builds:log blog 7"))
-@app_argument
-@click.argument("number", required=False, type=int)
-@click.pass_obj
-def build_log(cli: Cli, app: str, number: int | None) -> None:
-    """Print a build's log (the newest one's by default), following it while it runs."""
-    if number is None:
-        newest = cli.client.get(app_path(app, "builds"), limit=1)["items"]
-        if not newest:
-            raise InvalidInput(f"{app} has no builds yet", hint="Push it: git push paasd main")
-        number = newest[0]["number"]
-    cli.console.lines(cli.client.text(app_path(app, "builds", number, "log"), follow=1))
-
-
-@root.command("builds:cancel", examples=("builds:cancel blog",))
-@app_argument
-@click.pass_obj
-def cancel(cli: Cli, app: str) -> None:
-    """Cancel the build under way; the pusher sees why."""
-    build = cli.client.request("POST", app_path(app, "builds", "cancel"), {})
-    cli.console.print(f"-----> Cancelling build {build['number']} of {app}")
 
 
 @root.command("deployments", examples=("deployments blog",))

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import tempfile
 from pathlib import Path
 
 import click
@@ -14,7 +13,7 @@ import click
 from paasd.cli.framework import Cli
 from paasd.cli.local import box_only
 from paasd.cli.own_config import ROOT, own_config, own_config_options
-from paasd.errors import Conflict, Forbidden
+from paasd.errors import Conflict
 from paasd.pid_file import PidFile
 
 _STOP_TIMEOUT = 60.0
@@ -51,50 +50,6 @@ def purge(cli: Cli, config_file: Path | None, data_dir: Path, force: bool) -> No
     cli.confirm(config.label, force, f"This removes every app of {config.label} and all of {config.data_dir}.")
     _stop_daemon(PidFile(config.run_dir))
     asyncio.run(remove_all(config, ROOT / "nginx", lambda what: cli.console.print(f"-----> Removing {what}")))
-
-
-@box_only.command("base:build", examples=("base:build", "base:build python"))
-@own_config_options
-@click.argument("names", nargs=-1)
-@click.pass_obj
-def base_build(cli: Cli, config_file: Path | None, data_dir: Path, names: tuple[str, ...]) -> None:
-    """Make base images from the host's package sources, unless they are up to date. Needs root."""
-    asyncio.run(_build_bases(cli, config_file, data_dir, names or ("base",)))
-
-
-async def _build_bases(cli: Cli, config_file: Path | None, data_dir: Path, names: tuple[str, ...]) -> None:
-    from paasd.build.base_images import BaseImages
-    from paasd.build.buildpacks import Buildpacks
-    from paasd.docker_engine import DockerEngine
-    from paasd.progress import Progress
-
-    config = own_config(config_file, data_dir)
-    engine = DockerEngine(config.docker_host)
-    progress = Progress()
-    progress.add(cli.console.print)
-    try:
-        # Not in the data directory, where root's files would be in the daemon's way.
-        with tempfile.TemporaryDirectory(prefix="paasd-base-", dir="/var/tmp") as work_dir:
-            bases = BaseImages(engine, config.build, Buildpacks(ROOT / "buildpacks").recipes, Path(work_dir))
-            for name in names:
-                cli.console.print(f"-----> {await bases.ensure(name, progress)} is up to date")
-    finally:
-        await engine.close()
-
-
-@box_only.command("builds:limit", examples=("builds:limit",))
-@own_config_options
-@click.pass_obj
-def builds_limit(cli: Cli, config_file: Path | None, data_dir: Path) -> None:
-    """Limit memory, CPU and processes of all builds together, as build.* says. Needs root; holds until a reboot."""
-    from paasd.build.limits import limit_builds
-
-    build = own_config(config_file, data_dir).build
-    try:
-        limits = limit_builds(build)
-    except OSError as error:
-        raise Forbidden(f"builds cannot be limited: {error}", hint="Run it as root: sudo paasd builds:limit") from error
-    cli.console.print(f"-----> All builds together get {limits}")
 
 
 def _stop_daemon(pid_file: PidFile) -> bool:

@@ -110,7 +110,7 @@ class Receive:
 
             push = Push(new_id(), app.id, update.new, branch, actor.name)
             release = await self._deployer.push(actor, app, push, checkout, progress, gone)
-            if app.deploy_branch is None:
+            if app.deploy_branch is None and release is not None:
                 await self._apps.set_deploy_branch(app, branch)
             return release
 

@@ -42,10 +42,12 @@ class Check:
 
 
 def check_of(release: Release, process_type: str, port: int) -> Check:
-    """The check of a process type: the first startup check of app.json or `checks:set` with defaults for the rest."""
+    """The check of a process type: the first startup check of app.json or `checks:set` with defaults for the rest.
+    `port` is the box's usual one."""
     listed = release.checks.get(process_type, [])
     startup: dict[str, Any] = next((c for c in listed if c.get("type", "startup") == "startup"), {})
     is_web = process_type == "web"
+    port = release.port or port
     return Check(
         path=startup.get("path"),
         content=startup.get("content"),
@@ -119,7 +121,7 @@ class Health:
                 else:
                     seen = text or seen
                     await asyncio.sleep(_POLL)
-        raise await self._silent(row, check, seen)
+        raise await self._silent(app, row, check, seen)
 
     async def _look(self, app: App, row: InstanceRow) -> None:
         """Raises HealthCheckFailed when the instance is not running any more, or was restarted by the engine."""
@@ -140,7 +142,7 @@ class Health:
             instance = await self._driver.inspect(row.name) or instance
         return instance
 
-    async def _silent(self, row: InstanceRow, check: Check, seen: str) -> HealthCheckFailed:
+    async def _silent(self, app: App, row: InstanceRow, check: Check, seen: str) -> HealthCheckFailed:
         ports = sorted(await self._driver.listening_ports(row.name))
         if check.port in ports:
             return HealthCheckFailed(
@@ -151,7 +153,8 @@ class Health:
             listed = ", ".join(map(str, ports))
             return HealthCheckFailed(
                 f"{_name(row)} is listening on {listed}, expected $PORT={check.port}",
-                hint="Make the app listen on the port in the environment variable PORT.",
+                hint="Make the app listen on the port in the environment variable PORT, or tell paasd its port:"
+                f" ports:set {app.name} {ports[0]}",
             )
         return HealthCheckFailed(
             f"{_name(row)} did not listen on $PORT={check.port} in time",

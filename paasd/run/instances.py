@@ -120,7 +120,9 @@ def static_addresses(subnet: str) -> list[str]:
 
 
 def wanted_instances(release: Release, scale: Mapping[str, int]) -> list[tuple[str, int]]:
-    """`(process type, number)` of every instance, numbers from 1."""
+    """`(process type, number)` of every instance, numbers from 1. Before anybody scales the app, app.json's
+    `formation` says how many."""
+    scale = scale or release.app_json.get("formation", {})
     return [
         (process.name, number)
         for process in release.process_types
@@ -163,7 +165,7 @@ def command_line(command: str | None) -> tuple[str, ...] | None:
 def environment(app: App, release: Release, dyno: str, config: RunConfig, url: str) -> dict[str, Secret]:
     """Config vars of the release plus what paasd tells every instance. `PORT` is for web alone, but harmless beside."""
     own = {
-        "PORT": str(config.port),
+        "PORT": str(release.port or config.port),
         "DYNO": dyno,
         "PAASD_APP": app.name,
         "PAASD_PROJECT": app.project,

@@ -2,28 +2,53 @@
 
 from __future__ import annotations
 
-import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from paasd.errors import SourceRejected
+from paasd.errors import InvalidInput, SourceRejected
+from paasd.models import ConfigVarNeed, config_key, process_type, shown
+from paasd.source.documents import json_document, table
 
+FILE = "app.json"
 _NUMBERS = ("attempts", "timeout", "wait", "initialDelay", "uptime", "port")
+_MAX_QUANTITY = 100
+_KNOWN = {"name", "description", "keywords", "website", "repository", "logo", "success_url", "stack", "image"}
+_USED = {"env", "scripts", "buildpacks", "formation", "healthchecks", "cron"}
+_CRON_FIELD = re.compile(r"[0-9A-Za-z*,/?#LW-]+")
 
 
-def healthchecks(text: str | None) -> dict[str, list[dict[str, Any]]]:
-    """`healthchecks` by process type; empty without the file. Raises SourceRejected naming the key that is wrong."""
+@dataclass(frozen=True)
+class AppJson:
+    healthchecks: Mapping[str, Any] = field(default_factory=dict)
+    config_vars: Mapping[str, ConfigVarNeed] = field(default_factory=dict)
+    buildpacks: tuple[str, ...] = ()
+    test_command: str = ""
+    kept: Mapping[str, Any] = field(default_factory=dict)
+    unused: tuple[str, ...] = ()
+
+
+def parse(text: str | None) -> AppJson:
+    """Empty without the file. Raises SourceRejected naming the key that is wrong."""
     if text is None:
-        return {}
-    try:
-        document = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise SourceRejected(
-            f"app.json is not valid JSON: {error}", hint="Check it with: python3 -m json.tool app.json"
-        ) from error
-    if not isinstance(document, dict):
-        raise SourceRejected("app.json must hold one object")
-    found = document.get("healthchecks", {})
-    if not isinstance(found, dict) or not all(isinstance(checks, list) for checks in found.values()):
+        return AppJson()
+    document = json_document(FILE, text)
+    scripts = _scripts(document)
+    kept = {"formation": _formation(document), "cron": _cron(document), "scripts": scripts}
+    return AppJson(
+        healthchecks=_healthchecks(document),
+        config_vars=_env(document),
+        buildpacks=tuple(_buildpacks(document)),
+        test_command=scripts.pop("test", ""),
+        kept={key: value for key, value in kept.items() if value},
+        unused=tuple(f"{FILE}: {key}" for key in sorted(set(document) - _KNOWN - _USED)),
+    )
+
+
+def _healthchecks(document: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    found = table(FILE, document, "healthchecks")
+    if not all(isinstance(checks, list) for checks in found.values()):
         raise SourceRejected("app.json: healthchecks must map process types to lists of checks")
     for name, checks in found.items():
         for check in checks:
@@ -44,3 +69,93 @@ def _validate(name: str, check: Any) -> None:
         value = check.get(key, 0)
         if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 65535:
             raise SourceRejected(f"{where}.{key} must be a number of 0 or more")
+
+
+def _env(document: Mapping[str, Any]) -> dict[str, ConfigVarNeed]:
+    found = {}
+    for name, value in table(FILE, document, "env").items():
+        where = f"app.json: env.{name}"
+        try:
+            config_key(name)
+        except InvalidInput as error:
+            raise SourceRejected(f"app.json: env: {error.detail}", hint=error.hint) from error
+        given = {"value": value} if isinstance(value, str | int | float | bool) else value
+        if not isinstance(given, dict):
+            raise SourceRejected(f"{where} must be a string or an object")
+        generator = given.get("generator")
+        if generator not in (None, "secret"):
+            raise SourceRejected(f"{where}.generator is {shown(str(generator))}; only secret is known")
+        text = given.get("value")
+        found[name] = ConfigVarNeed(
+            # Only when it says so: on Heroku a push asks for nothing, and apps made for it shall deploy as they are.
+            required=given.get("required") is True and text is None and generator is None,
+            value=_text(text),
+            generated=generator == "secret",
+            description=str(given.get("description", "")),
+        )
+    return found
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "" if value is None else str(value)
+
+
+def _buildpacks(document: Mapping[str, Any]) -> list[str]:
+    found = document.get("buildpacks", [])
+    if not isinstance(found, list):
+        raise SourceRejected("app.json: buildpacks must be a list")
+    return [str(entry.get("url", "")) if isinstance(entry, dict) else str(entry) for entry in found]
+
+
+def _scripts(document: Mapping[str, Any]) -> dict[str, str]:
+    """By the names that the deployment knows; Dokku's are under `scripts.dokku`."""
+    scripts = table(FILE, document, "scripts")
+    dokku = table(f"{FILE} scripts", scripts, "dokku")
+    environments = table(FILE, document, "environments")
+    test = table(FILE, table(FILE, environments, "test"), "scripts").get("test")
+    wanted = {
+        "predeploy": dokku.get("predeploy"),
+        "postdeploy": scripts.get("postdeploy"),
+        "postdeploy-always": dokku.get("postdeploy"),
+        "test": scripts.get("test", test),
+    }
+    for name, value in wanted.items():
+        if value is not None and not isinstance(value, str):
+            raise SourceRejected(f"app.json: scripts: {name} must be a string")
+    return {name: value.strip() for name, value in wanted.items() if value and value.strip()}
+
+
+def _formation(document: Mapping[str, Any]) -> dict[str, int]:
+    found = {}
+    for name, value in table(FILE, document, "formation").items():
+        quantity = value.get("quantity", 1) if isinstance(value, dict) else None
+        if not isinstance(quantity, int) or isinstance(quantity, bool) or not 0 <= quantity <= _MAX_QUANTITY:
+            raise SourceRejected(f"app.json: formation.{name}.quantity must be a whole number up to {_MAX_QUANTITY}")
+        try:
+            found[process_type(name)] = quantity
+        except InvalidInput as error:
+            raise SourceRejected(f"app.json: formation: {error.detail}", hint=error.hint) from error
+    return found
+
+
+def _cron(document: Mapping[str, Any]) -> list[dict[str, str]]:
+    found = document.get("cron", [])
+    if not isinstance(found, list):
+        raise SourceRejected("app.json: cron must be a list")
+    return [_cron_entry(number, entry) for number, entry in enumerate(found)]
+
+
+def _cron_entry(number: int, entry: Any) -> dict[str, str]:
+    where = f"app.json: cron[{number}]"
+    if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in ("command", "schedule")):
+        raise SourceRejected(f"{where} must have a command and a schedule")
+    fields = entry["schedule"].split()
+    named = len(fields) == 1 and fields[0].startswith("@") and fields[0][1:].isalpha()
+    if not named and not (len(fields) == 5 and all(_CRON_FIELD.fullmatch(part) for part in fields)):
+        raise SourceRejected(
+            f"{where}.schedule {shown(entry['schedule'])} is no schedule",
+            hint='Write for example "0 3 * * *" or "@daily".',
+        )
+    return {"command": entry["command"].strip(), "schedule": " ".join(fields)}

@@ -8,12 +8,13 @@ import subprocess
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from paasd.errors import SourceRejected
 from paasd.models import Manifest, shown
-from paasd.source import app_json, git, procfile
+from paasd.source import git
+from paasd.source.manifest import read_manifest
 from paasd.source.tree import SUBMODULE, SYMLINK, Entry, read_objects, read_tree
 
 _PREFETCH_FILES, _PREFETCH_SIZE = 200, 256 * 1024
@@ -35,12 +36,8 @@ class GitCheckout:
 
     @property
     def manifest(self) -> Manifest:
-        """Raises SourceRejected for a Procfile or app.json that is not right."""
-        text = self.read("Procfile")
-        return Manifest(
-            process_types=None if text is None else procfile.parse(text),
-            healthchecks=app_json.healthchecks(self.read("app.json")),
-        )
+        """Raises SourceRejected for a file that is not right."""
+        return read_manifest(self.read)
 
     @property
     def files(self) -> frozenset[str]:
@@ -60,6 +57,29 @@ class GitCheckout:
             done = subprocess.run(command, env=git.environment(self.env), capture_output=True, timeout=30, check=True)
             self._cache[entry.object_id] = done.stdout
         return self._cache[entry.object_id].decode("utf-8", errors="replace").removeprefix("\ufeff")
+
+    def under(self, folder: str) -> GitCheckout:
+        """The same revision as if `folder` were its root. Raises SourceRejected when it holds no files."""
+        start = f"{folder}/"
+        entries = {path.removeprefix(start): entry for path, entry in self.entries.items() if path.startswith(start)}
+        if not entries:
+            raise SourceRejected(
+                f"root-dir is {shown(folder)}, but the pushed commit holds no files there",
+                hint="Mend it with: builds:set APP root-dir FOLDER",
+            )
+        revision = f"{self.revision}:{folder}"
+        command = [git.GIT, "-C", str(self.repository), "rev-parse", "--verify", revision]
+        done = subprocess.run(command, env=git.environment(self.env), capture_output=True, timeout=30, check=True)
+        return replace(self, revision=revision, tree=done.stdout.decode().strip(), entries=entries)
+
+    async def changed_since(self, revision: str) -> frozenset[str] | None:
+        """Paths that differ from an older revision; None when that is not known any more."""
+        try:
+            args = ("diff-tree", "-r", "-z", "--name-only", "--no-renames", revision, self.revision)
+            out = await git.run(self.repository, *args, env=self.env)
+        except SourceRejected:
+            return None
+        return frozenset(os.fsdecode(path) for path in out.split(b"\0")[:-1])
 
     def tar(self, prefix: str = "") -> AsyncIterator[bytes]:
         args = ["archive", "--format=tar", *([f"--prefix={prefix}"] if prefix else []), self.revision]

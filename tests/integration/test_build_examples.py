@@ -14,7 +14,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from paasd.build.assembly import base_images, build_context
+from paasd.build.assembly import base_images, build_context, build_files
 from paasd.build.base_images import BaseImages
 from paasd.build.buildkit import build_image
 from paasd.build.buildpacks import Buildpacks
@@ -71,8 +71,9 @@ class Box:
         self.lines.clear()
         plan = self.packs.plan(repository, PORT, suites=(await self.bases.host()).suites)
         images = await base_images(self.bases, plan, Progress())
-        context = await build_context(self.packs, self.bases, plan, repository, images, self.label)
-        image = await build_image(
+        files = await build_files(self.packs, self.bases, plan, images, self.label, {})
+        context = await build_context(plan, repository, files)
+        built = await build_image(
             self.engine,
             context,
             tag=f"{self.label}:1",
@@ -82,7 +83,7 @@ class Box:
             timeout=300,
             idle_timeout=300,
         )
-        return image, plan
+        return built.image, plan
 
     async def run(self, image: str, plan: Plan, command: str | None) -> str:
         """Start `web`; the URL it answers at."""
@@ -163,7 +164,7 @@ async def test_pip_settings_of_the_host_are_not_in_the_image(box: Box, monkeypat
     repository.contents["requirements.txt"] = "itsdangerous\n"
     image, plan = await box.build(repository)
     images = await base_images(box.bases, plan, Progress())
-    context = await build_context(box.packs, box.bases, plan, repository, images, "a")
+    context = await build_context(plan, repository, await build_files(box.packs, box.bases, plan, images, "a", {}))
     assert canary.encode() in b"".join([piece async for piece in context])
     async with box.engine.stream("GET", f"/images/{image}/get") as stream:
         rest = b""

@@ -60,7 +60,7 @@ async def build(engine: DockerEngine) -> AsyncIterator[Build]:
         lines: list[str] = []
         facts: dict[str, Any] = {"tag": tag, "on_line": lines.append, "timeout": 60, "idle_timeout": 60}
         files = {"Dockerfile": f"FROM {TEST_IMAGE}\n{instructions}\n"} | options.pop("files", {})
-        return await build_image(engine, context(files), **(facts | options)), lines
+        return (await build_image(engine, context(files), **(facts | options))).image, lines
 
     yield run
     for image in await engine.request("GET", "/images/json", params={"filters": {"reference": [tag]}}):

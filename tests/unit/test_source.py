@@ -48,9 +48,8 @@ def test_a_wrong_procfile_is_refused_with_its_line(text: str, said: str) -> None
 
 def test_healthchecks_of_app_json() -> None:
     text = '{"name": "x", "healthchecks": {"web": [{"path": "/up", "timeout": 3}]}}'
-    assert app_json.healthchecks(text) == {"web": [{"path": "/up", "timeout": 3}]}
-    assert app_json.healthchecks(None) == {}
-    assert app_json.healthchecks("{}") == {}
+    assert app_json.parse(text).healthchecks == {"web": [{"path": "/up", "timeout": 3}]}
+    assert app_json.parse(None) == app_json.parse("{}") == app_json.AppJson()
 
 
 @pytest.mark.parametrize(
@@ -69,7 +68,7 @@ def test_healthchecks_of_app_json() -> None:
 )
 def test_a_wrong_app_json_is_refused(text: str) -> None:
     with pytest.raises(SourceRejected, match=r"app\.json"):
-        app_json.healthchecks(text)
+        app_json.parse(text)
 
 
 @pytest.fixture

@@ -56,6 +56,13 @@ def build_shape(build: BuildRow) -> dict[str, Any]:
         "created_at": instant(build.created_at),
         "finished_at": instant(build.finished_at),
         "seconds": seconds,
+        "buildpack": build.record.buildpack,
+        "versions": build.record.versions,
+        "reasons": build.record.reasons,
+        "phases": build.record.phases,
+        "steps": build.record.steps,
+        "cached_steps": build.record.cached_steps,
+        "image_size": build.record.image_size,
     }
 
 

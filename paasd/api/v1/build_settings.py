@@ -1,0 +1,79 @@
+"""How an app is built: what was set, what decided, and forgetting the caches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from paasd.api.operations import Body, Call, Operation
+from paasd.build.builder import Builder
+from paasd.build.decision import Planner
+from paasd.build_settings import KEYS, BuildSettings
+from paasd.errors import Conflict
+from paasd.identity.policy import Action
+from paasd.source.checkout import open_checkout
+from paasd.source.repositories import Repositories
+
+
+class BuildSettingsChange(Body):
+    settings: dict[str, str | None]
+
+
+class BuildSettingsResource:
+    def __init__(self, settings: BuildSettings, builder: Builder, planner: Planner, repositories: Repositories) -> None:
+        self._settings = settings
+        self._builder = builder
+        self._planner = planner
+        self._repositories = repositories
+
+    def operations(self) -> Sequence[Operation]:
+        path, read, change = "/apps/{app}/build-settings", Action.APP_READ, Action.APP_CONFIGURE
+        return [
+            Operation("GET", path, read, self.report, "What was set for the app's builds"),
+            Operation("PATCH", path, change, self.change, "Set and unset (null) build settings", BuildSettingsChange),
+            Operation(
+                "GET", f"{path}/explain", read, self.explain, "How the pushed code would be built, and what decides it"
+            ),
+            Operation("DELETE", "/apps/{app}/build-cache", change, self.clear, "Forget the app's build caches"),
+        ]
+
+    async def report(self, call: Call) -> dict[str, Any]:
+        found = await self._settings.get(call.app)
+        return {
+            "settings": {key: setting.value for key, setting in found.items()},
+            "keys": {key: known.description for key, known in KEYS.items()},
+        }
+
+    async def change(self, call: Call) -> dict[str, Any]:
+        await self._settings.change(call.actor, call.app, call.body.settings)
+        return await self.report(call)
+
+    async def explain(self, call: Call) -> dict[str, Any]:
+        """Of the newest revision that was stored. Raises Conflict before the first push."""
+        app = call.app
+        branch = app.deploy_branch
+        refs = await self._repositories.refs(app)
+        revision = refs.get(f"refs/heads/{branch}") if branch else None
+        if revision is None:
+            raise Conflict(f"nothing has been pushed to {app.name} yet", hint="Push it: git push paasd main")
+        decision = await self._planner.decide(app, await open_checkout(self._repositories.path(app), revision))
+        return {
+            "revision": revision,
+            "buildpack": decision.plan.buildpack,
+            "versions": decision.plan.versions,
+            "settings": [
+                {"key": key, "value": setting.value, "origin": setting.origin}
+                for key, setting in decision.settings.items()
+            ],
+            "reasons": list(decision.plan.reasons),
+            "process_types": {p.name: p.command for p in decision.process_types},
+            "config_vars": {
+                name: {"required": need.required, "generated": need.generated, "description": need.description}
+                for name, need in decision.manifest.config_vars.items()
+            },
+            "unused": list(decision.manifest.unused),
+        }
+
+    async def clear(self, call: Call) -> dict[str, Any]:
+        await self._builder.forget_cache(call.app)
+        return {"app": call.app.name}

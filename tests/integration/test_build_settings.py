@@ -1,0 +1,172 @@
+"""What decides how an app is built: settings, the repository's files, and what changed since the last build."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.apps import DOCKERFILE
+from tests.box import Box
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
+
+SERVER = """
+import http.server, os, pathlib
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = os.environ.get("ANSWER", pathlib.Path("answer.txt").read_text()).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+http.server.HTTPServer(("0.0.0.0", int(os.environ["PORT"])), Handler).serve_forever()
+"""
+PYTHON = {"app.py": SERVER, "requirements.txt": "", "answer.txt": "plain"}
+NOTHING = "Nothing changed since build"
+
+
+def test_an_app_in_a_folder_of_a_monorepo(box: Box) -> None:
+    box.ssh("apps:create", "mono")
+    assert "must be a path inside the repository" in box.ssh("builds:set", "mono", "root-dir", "../x").err
+    box.ssh("builds:set", "mono", "root-dir", "apps/web/")
+    files = {f"apps/web/{name}": text for name, text in PYTHON.items()} | {
+        "index.html": "not this",
+        "Procfile": "wrong",
+    }
+    pushed = box.push(box.repository(files), "mono")
+    assert pushed.status == 0, pushed.err
+    assert "root-dir: apps/web (builds:set)" in pushed.err
+    assert box.get("mono").text == "plain"
+    explained = json.loads(box.ssh("config:explain", "mono", "--json").out)
+    assert explained["settings"] == [{"key": "root-dir", "value": "apps/web", "origin": "builds:set"}]
+    assert explained["process_types"] == {"web": "python app.py"}
+
+    box.ssh("builds:set", "mono", "root-dir", "apps/none")
+    refused = box.push(box.repository(files | {"new": "1"}), "mono", "main", "--force")
+    assert refused.status != 0 and "root-dir is 'apps/none', but the pushed commit holds no files there" in refused.err
+
+
+def test_files_of_other_platforms_decide_and_settings_beat_them(box: Box) -> None:
+    railway = '[deploy]\nstartCommand = "ANSWER=railway python app.py"\nnumReplicas = 2\n'
+    repository = box.repository(PYTHON | {"railway.toml": railway})
+    pushed = box.push(repository, "railway")
+    assert pushed.status == 0, pushed.err
+    assert "start-command: ANSWER=railway python app.py (railway.toml deploy.startCommand)" in pushed.err
+    assert "not used: railway.toml: deploy.numReplicas" in pushed.err
+    assert box.get("railway").text == "railway"
+    box.ssh("builds:set", "railway", "start-command", "ANSWER=set", "python", "app.py")
+    repository.commit({"x": "1"})
+    assert box.push(repository, "railway").status == 0
+    assert box.get("railway").text == "set"
+
+
+def test_a_push_that_changes_nothing_watched_is_stored(box: Box) -> None:
+    repository = box.repository(PYTHON)
+    assert box.push(repository, "watching").status == 0
+    box.ssh("builds:set", "watching", "watch-paths", "*.py", "/answer.txt")
+    repository.commit({"README.md": "words"})
+    stored = box.push(repository, "watching")
+    assert stored.status == 0 and "Not deployed: nothing changed of what builds:set watches" in stored.err
+    assert [b["status"] for b in json.loads(box.ssh("builds", "watching", "--json").out)] == ["cancelled", "succeeded"]
+    assert len(json.loads(box.ssh("releases", "watching", "--json").out)) == 1
+    repository.commit({"answer.txt": "changed"})
+    assert box.push(repository, "watching").status == 0
+    assert box.get("watching").text == "changed"
+
+
+def test_the_same_source_is_not_built_again(box: Box) -> None:
+    repository = box.repository(PYTHON)
+    assert box.push(repository, "same").status == 0
+    repository.commit({"answer.txt": "other"})
+    assert NOTHING not in box.push(repository, "same").err
+    repository.commit({"answer.txt": "plain"})
+    again = box.push(repository, "same")
+    assert again.status == 0 and f"{NOTHING} 1: using its image" in again.err
+    assert box.get("same").text == "plain"
+    info = json.loads(box.ssh("builds:info", "same", "--json").out)
+    assert info["image"].endswith(":b1") and info["steps"] == 0 and "build" not in info["phases"]
+    assert info["versions"]["python"] and info["image_size"] > 1e6
+
+    box.ssh("builds:cache:clear", "same")
+    repository.commit({"README.md": "1"})
+    built = box.push(repository, "same")
+    assert built.status == 0 and NOTHING not in built.err
+
+
+@pytest.mark.parametrize("dockerfile", [False, True])
+def test_a_failing_test_rejects_the_push(box: Box, dockerfile: bool) -> None:
+    name = "tested-docker" if dockerfile else "tested"
+    files = PYTHON | {"Dockerfile": DOCKERFILE, "Procfile": "web: python3 app.py\n"} if dockerfile else PYTHON
+    manifest = json.dumps(
+        {"scripts": {"test": 'echo testing; grep -q plain answer.txt && test ${#TOKEN} = 6 && test -z "$OTHER"'}}
+    )
+    repository = box.repository(files | {"app.json": manifest})
+    box.ssh("apps:create", name)
+    box.ssh("config:set", "--no-restart", name, "TOKEN=s3cret", "OTHER=0ther")
+    refused = box.push(repository, name)
+    assert refused.status != 0 and "failed with exit code" in refused.err, refused.err
+    box.ssh("builds:set", name, "build-env", "TOKEN")
+    pushed = box.push(repository, name)
+    assert pushed.status == 0, pushed.err
+    assert "Testing: echo testing" in pushed.err and "s3cret" not in pushed.err
+    repository.commit({"answer.txt": "broken"})
+    refused = box.push(repository, name)
+    assert refused.status != 0 and "testing" in refused.err
+    assert box.get(name).text == "plain"
+
+
+def test_app_json_says_which_config_vars_are_needed(box: Box) -> None:
+    env = {
+        "NEEDED": {"required": True, "description": "the key of the bank"},
+        "ANSWER": "from app.json",
+        "SECRET": {"generator": "secret"},
+    }
+    repository = box.repository(PYTHON | {"app.json": json.dumps({"env": env, "formation": {"web": {"quantity": 2}}})})
+    refused = box.push(repository, "needy")
+    assert refused.status != 0
+    assert "app.json requires config vars that are not set: NEEDED (the key of the bank)" in refused.err
+    assert "config:set --no-restart needy NEEDED=" in refused.err
+    box.ssh("config:set", "--no-restart", "needy", "NEEDED=1")
+    assert box.push(repository, "needy").status == 0
+    assert box.get("needy").text == "from app.json"
+    config = json.loads(box.ssh("config:show", "needy", "--json").out)
+    assert len(config["SECRET"]) == 64
+    assert len(json.loads(box.ssh("ps:report", "needy", "--json").out)["instances"]) == 2
+    repository.commit({"x": "1"})
+    assert box.push(repository, "needy").status == 0
+    assert json.loads(box.ssh("config:show", "needy", "--json").out) == config
+
+
+FIXED = SERVER.replace('int(os.environ["PORT"])', "8123")
+
+
+def test_an_app_may_have_a_port_of_its_own(box: Box) -> None:
+    dockerfile = DOCKERFILE + 'EXPOSE 8123/tcp 53/udp\nCMD ["python3", "app.py"]\n'
+    repository = box.repository({"app.py": FIXED, "answer.txt": "fixed", "Dockerfile": dockerfile})
+    pushed = box.push(repository, "fixed")
+    assert pushed.status == 0 and "Port 8123: the Dockerfile's EXPOSE" in pushed.err, pushed.err
+    assert box.get("fixed").text == "fixed"
+    box.ssh("config:set", "fixed", "ANSWER=again")
+    assert box.get("fixed").text == "again"
+
+    repository = box.repository(PYTHON | {"app.py": FIXED})
+    refused = box.push(repository, "ported")
+    assert refused.status != 0 and "is listening on 8123, expected $PORT=5000" in refused.err
+    assert "ports:set ported 8123" in refused.err
+    assert box.ssh("ports:set", "ported", "99999").status != 0
+    assert box.ssh("ports:set", "ported", "8123").status == 0
+    assert box.push(repository, "ported").status == 0
+    assert box.get("ported").text == "plain"
+
+
+def test_a_builder_can_be_chosen(box: Box) -> None:
+    files = PYTHON | {"Dockerfile": "FROM nowhere.invalid/image\n"}
+    box.ssh("apps:create", "chosen")
+    box.ssh("builds:set", "chosen", "builder", "cobol")
+    refused = box.push(box.repository(files), "chosen")
+    assert refused.status != 0 and "no buildpack is called cobol" in refused.err
+    box.ssh("builds:set", "chosen", "builder", "buildpacks")
+    pushed = box.push(box.repository(files), "chosen")
+    assert pushed.status == 0 and "builder: buildpacks (builds:set)" in pushed.err, pushed.err
+    assert box.get("chosen").text == "plain"
