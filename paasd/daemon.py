@@ -24,6 +24,7 @@ from paasd.api.v1.keys import KeysResource
 from paasd.api.v1.logs import LogsResource
 from paasd.api.v1.ps import PsResource
 from paasd.api.v1.pushes import PushesResource
+from paasd.api.v1.registry import RegistryResource
 from paasd.api.v1.releases import ReleasesResource
 from paasd.api.v1.run import RunResource
 from paasd.apps import Apps
@@ -37,6 +38,7 @@ from paasd.build.disk import Disk
 from paasd.build.limits import ensure_limits
 from paasd.build.network import BuildNetwork
 from paasd.build.queue import BuildQueue
+from paasd.build.registry import Registries
 from paasd.build_settings import BuildSettings
 from paasd.capabilities import lower_network_admin
 from paasd.config import Config, flatten
@@ -112,6 +114,7 @@ class Daemon:
         deployments, instances = Deployments(database), Instances(database, config.label)
         retirement = Retirement(driver, instances, edge.in_flight, config.run)
         rollout = Rollout(driver, instances, Health(driver), config)
+        registries = Registries(database, vault, engine)
         firewall = Firewall(config, BuildNetwork(config.build, engine).subnets_and_services)
         go_live = GoLive(
             database,
@@ -128,7 +131,9 @@ class Daemon:
             edge,
             firewall,
         )
-        deployer = self._deployer = Deployer(apps, config_vars, builder, releases, instances, retirement, edge, go_live)
+        deployer = self._deployer = Deployer(
+            apps, config_vars, builder, releases, instances, retirement, edge, go_live, registries
+        )
         lifecycle = Lifecycle(
             config,
             apps,
@@ -190,6 +195,7 @@ class Daemon:
             ChecksResource(apps, releases),
             PushesResource(receive.push),
             IntakeResource(apps, self._intake),
+            RegistryResource(registries, releases),
             BoxResource(events, edge, builder, differences),
         ]
 

@@ -20,6 +20,7 @@ from paasd.active_push import ActivePush, ActivePushes
 from paasd.apps import Apps
 from paasd.build.builder import Builder, OpenCheckout
 from paasd.build.builds import BuildRow
+from paasd.build.registry import Registries
 from paasd.config_vars import ConfigVars
 from paasd.errors import Cancelled, Conflict, NotFound, NothingToDeploy, PaasdError
 from paasd.go_live import GoLive
@@ -50,6 +51,7 @@ class Deployer:
         retirement: Retirement,
         edge: Edge,
         go_live: GoLive,
+        registries: Registries,
     ) -> None:
         self._apps = apps
         self._config_vars = config_vars
@@ -59,6 +61,7 @@ class Deployer:
         self._retirement = retirement
         self._edge = edge
         self._go_live = go_live
+        self._registries = registries
         self._pushes = ActivePushes()
         self._switches = SwitchLocks()
         self._background: set[asyncio.Task[None]] = set()
@@ -93,6 +96,7 @@ class Deployer:
                 release = await self._releases.from_build(app, built, config, actor.name)
                 await failpoints.hit("release-created")
                 await self._go_live(actor, app, release, progress, release_task=True, pass_switch=active.pass_switch)
+            await self._registries.after_release(app, release, progress)
             self._later(self._builder.prune(app))
             return release
         except NothingToDeploy as nothing:

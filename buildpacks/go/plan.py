@@ -278,5 +278,8 @@ def _commands(programs: list[_Program], settings: Settings, *, makes_module: boo
     made += [settings.install_command] if settings.install_command else []
     if settings.build_command:
         return [*made, settings.build_command]
-    build = [f"go build -ldflags='-s -w' -o bin/{p.name} {p.package}" for p in programs]
-    return [*made, " && ".join(build)]
+    # Those that Go names as we do are built by one call, which is quicker than one for each.
+    together = [p.package for p in programs if p.folder.rpartition("/")[2] == p.name]
+    named = [f"-o bin/{p.name} {p.package}" for p in programs if p.package not in together]
+    targets = [*named, *([f"-o bin/ {' '.join(together)}"] if together else [])]
+    return [*made, " && ".join(f"go build -ldflags='-s -w' {target}" for target in targets)]

@@ -132,7 +132,7 @@ _TABLE_OF_TOOLS: dict[str, list[tuple[str, str]]] = {
     "pip": [
         (
             r"Retry\(total=0,[^\n]*\n(?:[^\n]*\n)?ERROR: Could not find a version",
-            "The package index was not reached: can this box reach it, and are the settings in its pip.conf right?",
+            "The package index was not reached: can this box reach it? See index-url and proxy in its pip.conf.",
         ),
         (
             r"No matching distribution found for (\S+)",

@@ -126,7 +126,7 @@ def title(name: str) -> str:
 
 
 def _own_command(match: re.Match[str]) -> str:
-    """A command of the macro `run` as its author wrote it; what a repository's own Dockerfile has like it, as it is."""
+    """A command of the macro `run` as its author wrote it; BuildKit may have cut a long one."""
     try:
         return str(json.loads(match[1])).partition("; ")[2]
     except ValueError:

@@ -22,3 +22,22 @@ CREATE INDEX builds_by_inputs ON builds (app_id, inputs);
 ALTER TABLE releases ADD COLUMN app_json TEXT NOT NULL DEFAULT '{}';
 -- $PORT of its web instances; NULL is the box's usual one.
 ALTER TABLE releases ADD COLUMN port INTEGER;
+
+CREATE TABLE registries (
+    app_id TEXT PRIMARY KEY REFERENCES apps (id) ON DELETE CASCADE,
+    organization_id TEXT NOT NULL REFERENCES organizations (id) ON DELETE CASCADE,
+    server TEXT NOT NULL,
+    user TEXT NOT NULL,
+    password BLOB NOT NULL,
+    automatic INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE published_images (
+    organization_id TEXT NOT NULL REFERENCES organizations (id) ON DELETE CASCADE,
+    app_id TEXT NOT NULL REFERENCES apps (id) ON DELETE CASCADE,
+    release INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    published_at REAL NOT NULL
+) STRICT;
+CREATE INDEX published_images_by_app ON published_images (app_id, published_at);

@@ -143,6 +143,80 @@ def test_yarn_1_with_typescript_on_a_pinned_patch_level(box: Box) -> None:
     assert "Node.js 20.11.1: .nvmrc says '20.11.1'" in log and "Yarn 1 installs packages: yarn.lock" in log
 
 
+def test_native_modules_and_what_a_build_writes_into_node_modules(box: Box) -> None:
+    files = {
+        "package.json": package(
+            dependencies={"native": "file:./native"},
+            devDependencies={"ms": "2.1.3"},
+            scripts={"build": "node generate.js", "start": "node server.js"},
+        ),
+        "generate.js": """
+require("ms");
+require("fs").mkdirSync("node_modules/.generated/client", { recursive: true });
+require("fs").writeFileSync("node_modules/.generated/client/index.js", "module.exports = 'generated';");
+""",
+        "server.js": """
+const text = require("native").hello() + " " + require(".generated/client") + " " + process.env.NODE_ENV;
+require("http").createServer((q, a) => a.end(text)).listen(process.env.PORT);
+""",
+        "native/package.json": json.dumps({"name": "native", "version": "1.0.0", "main": "index.js"}),
+        "native/index.js": 'module.exports = require("./build/Release/native.node");\n',
+        "native/binding.gyp": '{"targets": [{"target_name": "native", "sources": ["native.c"]}]}\n',
+        "native/native.c": """
+#include <node_api.h>
+static napi_value hello(napi_env env, napi_callback_info info) {
+  napi_value text;
+  napi_create_string_utf8(env, "native", NAPI_AUTO_LENGTH, &text);
+  return text;
+}
+NAPI_MODULE_INIT() {
+  napi_value function;
+  napi_create_function(env, "hello", NAPI_AUTO_LENGTH, hello, NULL, &function);
+  napi_set_named_property(env, exports, "hello", function);
+  return exports;
+}
+""",
+    }
+    pushed(box, box.repository(files), "native")
+    assert box.get("native").text == "native generated production"
+    assert inside(box, "native", "ls", "node_modules") == "native"
+
+
+def test_what_runs_may_need_development_dependencies(box: Box) -> None:
+    files = {
+        "package.json": package(devDependencies={"tsx": "4.19.2"}, scripts={"start": "tsx server.ts"}),
+        "server.ts": 'import http from "node:http";\nconst text: string = "typed";\n'
+        "http.createServer((q, a) => a.end(text)).listen(process.env.PORT);\n",
+    }
+    log = pushed(box, box.repository(files), "typed")
+    assert box.get("typed").text == "typed"
+    assert "tsx is a development dependency and needed to run" in log
+
+
+def test_bun_installs_and_runs(box: Box) -> None:
+    members = {"packageManager": "bun@1.2.2", "dependencies": {"ms": "2.1.3"}, "scripts": {"start": "bun server.js"}}
+    files = {
+        "package.json": package(**members),
+        "server.js": 'const ms = require("ms");\n'
+        "Bun.serve({ port: process.env.PORT, fetch: () => new Response(`bun ${ms(1000)}`) });\n",
+    }
+    log = pushed(box, box.repository(files), "bun")
+    assert box.get("bun").text == "bun 1s" and "Bun 1.2.2 installs packages" in log
+
+
+def test_an_old_node_with_a_procfile_that_calls_yarn(box: Box) -> None:
+    members = {"engines": {"node": "16.x", "yarn": "1.x"}, "scripts": {"serve": "node server.js"}}
+    lock = "# yarn lockfile v1\n"
+    files = {
+        "package.json": package(**members),
+        "yarn.lock": lock,
+        "server.js": SERVER,
+        "Procfile": "web: yarn serve\n",
+    }
+    log = pushed(box, box.repository(files), "old")
+    assert box.get("old").text == "plain" and "Node.js 16: engines.node" in log
+
+
 def test_a_lockfile_that_is_out_of_date(box: Box) -> None:
     folder = APPS / "nodejs-vite"
     stale = json.loads((folder / "package.json").read_text())

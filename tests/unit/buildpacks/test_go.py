@@ -147,7 +147,7 @@ def test_the_dockerfile(packs: Buildpacks) -> None:
     assert 'GOFLAGS="-trimpath -buildvcs=false -mod=vendor"' in text
     assert "id=paasd-app1-go,target=/var/cache/go,from=go,source=/var/cache/go" in text
     assert "FROM paasd/go-run:bookworm AS run\n" in text
-    assert "rm -rf vendor; find" in text
+    assert "find . -path ./vendor -prune -o ! -type d" in text
     assert ".|./|[!/]*.go|./*.go) shift; binary=/app/bin/a;" in rendered["go-run"]
     without = packs.render(replace(made, values={**made.values, "go_run": False}), BASES, "app1", "bookworm")
     assert "/usr/local/bin/go\n" not in without["Dockerfile"]
@@ -164,3 +164,18 @@ def test_module_settings_of_the_host(tmp_path: Path) -> None:
     environ = {"GOENV": str(file), "GOPROXY": "http://b.invalid\nGOFLAGS=-y"}
     assert host_go_env(environ) == "GOPRIVATE=x.org\nGOPROXY=http://b.invalid GOFLAGS=-y\n"
     assert host_go_env({"HOME": str(tmp_path)}) == ""
+
+
+def test_programs_are_built_together_where_go_names_them_alike(packs: Buildpacks) -> None:
+    files = {
+        "go.mod": "module x.org/a",
+        "main.go": MAIN,
+        "cmd/b/main.go": MAIN,
+        "cmd/c/main.go": MAIN,
+        "cmd/x/c/a.go": MAIN,
+    }
+    (command,) = plan(packs, files).values["commands"]
+    assert command == (
+        "go build -ldflags='-s -w' -o bin/a . && go build -ldflags='-s -w' -o bin/cmd-x-c ./cmd/x/c"
+        " && go build -ldflags='-s -w' -o bin/ ./cmd/b ./cmd/c"
+    )

@@ -437,6 +437,12 @@ def test_a_page_whose_package_json_brings_only_tools_is_static(packs: Buildpacks
     )
 
 
+def test_it_is_named_when_another_buildpack_comes_first(packs: Buildpacks) -> None:
+    source = Repository({"package.json": package(dependencies={"a": "1"}), "Dockerfile": "FROM a", "index.html": ""})
+    made = packs.plan(source, 5000, suites=SUITES)
+    assert made.buildpack == "dockerfile" and packs.also_fit(source, made, SUITES) == ["nodejs", "static"]
+
+
 def test_a_procfile_that_runs_node_is_enough(packs: Buildpacks) -> None:
     files = {"Procfile": "web: node app.js\n", "app.js": ""}
     made = packs.plan(Repository(files), 5000, settings=WEB, suites=SUITES)

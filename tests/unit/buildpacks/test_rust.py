@@ -140,7 +140,7 @@ def test_the_dockerfile(packs: Buildpacks) -> None:
     config = '[source.v]\ndirectory = "third/party"\n[source.w]\ndirectory = "/etc"\n'
     made = plan(packs, hello(**{".cargo/config.toml": config, "Procfile": "web: cargo run --release"}))
     rendered = packs.render(made, BASES, "app1", "bookworm")
-    assert "rm -rf target third/party; find" in rendered["Dockerfile"]
+    assert "find . -path ./target -prune -o -path ./third/party -prune -o ! -type d" in rendered["Dockerfile"]
     assert "id=paasd-app1-cargo-1.96,target=/var/cache/cargo" in rendered["Dockerfile"]
     assert "binary=hello\n" in rendered["cargo-run"]
     assert plan(packs, hello(), build_command="make").values["commands"] == ["make"]
