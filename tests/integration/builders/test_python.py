@@ -90,6 +90,11 @@ def refused(box: Box, repo: Repository, app: str) -> str:
             ("backend/main.py makes a FastAPI application named api, served by uvicorn, which is added",),
         ),
         ("compiled", "compiled: markupsafe._speedups\n", ()),
+        (
+            "django-asgi",
+            "ASGIRequest\n",
+            ("mysite/asgi.py makes a Django application named application, served by uvicorn",),
+        ),
     ],
 )
 def test_an_app_is_installed_and_answers(box: Box, name: str, answer: str, reasons: tuple[str, ...]) -> None:
@@ -120,14 +125,20 @@ def test_django_collects_static_files_and_migrates_in_the_release_task(box: Box)
         assert box.get("django", "/static/style.css").text == "body { color: teal; }\n"
 
 
-def test_a_collectstatic_that_fails_does_not_fail_the_build(box: Box) -> None:
+def test_a_collectstatic_that_fails_does_not_fail_the_build_and_can_be_left_out(box: Box) -> None:
     settings = (APPS / "python-django/mysite/settings.py").read_text()
     changed = {"mysite/settings.py": settings + "import os\nAPI_KEY = os.environ['API_KEY']\n"}
     box.ssh("apps:create", "keyed")
     box.ssh("config:set", "keyed", "SECRET_KEY=a", "API_KEY=b")
-    with pushed(box, repository(box, "django", changed), "keyed") as done:
+    repo = repository(box, "django", changed)
+    with pushed(box, repo, "keyed") as done:
         assert "WARNING: collectstatic failed" in done.err
         assert "Hello from Django" in box.get("keyed").text
+        box.ssh("config:set", "keyed", "DISABLE_COLLECTSTATIC=1")
+        box.ssh("builds:set", "keyed", "build-env", "DISABLE_COLLECTSTATIC")
+        repo.commit({"changed.txt": ""})
+        done = box.push(repo, "keyed")
+        assert "DISABLE_COLLECTSTATIC is set: no static files collected" in done.err
 
 
 def test_streamlit_listens_where_it_should(box: Box) -> None:
@@ -135,6 +146,12 @@ def test_streamlit_listens_where_it_should(box: Box) -> None:
         assert "streamlit_app.py imports Streamlit: run by it" in done.err
         assert box.get("streamlit", "/_stcore/health").text == "ok"
         assert "<title>Streamlit</title>" in box.get("streamlit").text
+
+
+def test_gradio_listens_where_it_should(box: Box) -> None:
+    with pushed(box, repository(box, "gradio"), "gradio") as done:
+        assert "app.py imports Gradio: run with its address and port set" in done.err
+        assert "Hello from Gradio" in box.get("gradio").text
 
 
 def test_a_pinned_version_beats_the_default_and_a_virtual_environment_is_left_out(box: Box) -> None:
