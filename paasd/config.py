@@ -82,6 +82,9 @@ class BuildConfig:
     """Keep the engine's default network, where builds run, away from the host's services and the metadata address."""
     host_services: str = ""
     """What builds may reach on this host all the same, as `address:port`, separated by spaces."""
+    official_images: str = ""
+    """Registry and path of the languages' official images, as `docker.io/library`, for versions that the distribution
+    has not; empty to refuse these."""
     cache_limit: int = 0
     """Bytes of build cache kept; 0 takes a tenth of the engine's disk, at most 10 GiB."""
 

@@ -25,6 +25,8 @@ _RUNS_SCRIPT = re.compile(r"(?:npm|yarn|pnpm|bun)\s+(?:run(?:-script)?\s+)?(?:-s
 _NODEMON = re.compile(r"nodemon(?:\s+--?\w\S*)*\s+(\S+\.[cm]?js)")
 _SERVER_FILES = ("server", "index", "app", "main", "src/index", "src/server", "src/app", "src/main")
 _BUILT = re.compile(r"(?:\./)?(?:dist|build|lib|out)\b")
+_SIMPLE = re.compile(r"(?!exec |cd )[\w./@-][^;&|<>()`\n]*")
+_ASSIGNS = re.compile(r"\w+=")
 _WORD = re.compile(r"@?[\w.-]+(?:/[\w.-]+)?")
 _NO_PACKAGES = {"node", "npm", "npx", "yarn", "pnpm", "bun", "run", "start", "build", "dist", "src", "index.js"}
 _BINARIES = {
@@ -98,7 +100,14 @@ def development_needed(start: Start, manifest: Manifest) -> str:
 
 
 def _server(root: Package, procfile: str, command: str, reason: str) -> Start:
-    return Start((reason,), command, texts=tuple(_texts(root, f"{procfile}\n{command}")))
+    return Start((reason,), _exec(command), texts=tuple(_texts(root, f"{procfile}\n{command}")))
+
+
+def _exec(command: str) -> str:
+    """In place of the shell where that is possible: a shell does not hand signals on to what it runs."""
+    if not _SIMPLE.fullmatch(command):
+        return command
+    return f"exec env {command}" if _ASSIGNS.match(command) else f"exec {command}"
 
 
 def _texts(root: Package, text: str) -> Iterator[str]:
@@ -151,7 +160,8 @@ def _of_framework(root: Package, framework: Framework | None) -> Start | None:
         return None
     if framework.command:
         reason = f"package.json: {framework.title}, started with `{framework.command}`"
-        return Start((reason,), framework.command, texts=tuple(_texts(root, framework.command)), framework=True)
+        texts = tuple(_texts(root, framework.command))
+        return Start((reason,), _exec(framework.command), texts=texts, framework=True)
     fallback = "; index.html answers for paths that are no files" if framework.spa else ""
     reason = f"package.json: {framework.title} builds a site in {framework.site}/, served as files{fallback}"
     return Start((reason,), site=framework.site, spa=framework.spa, framework=True)

@@ -1,4 +1,4 @@
-"""Plans the build of a Python app: what to install, and what to run when there is no Procfile."""
+"""Plans the build of a Python app: version, dependencies, what the build does with the code, what runs."""
 
 from __future__ import annotations
 
@@ -7,133 +7,125 @@ from collections.abc import Iterator
 
 from paasd.build.plan import Plan, Settings, Source
 from paasd.errors import SourceRejected
-from paasd.models import ProcessType
+from paasd.models import ProcessType, shown
 
-REQUIREMENTS = "requirements.txt"
-_PLAIN_PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]*")
-_INCLUDE = re.compile(r"(?:-r|-c|--requirement|--constraint)[\s=]*(\S+)")
-_LOCAL = re.compile(
-    r"(?:-e\s|--editable|\.|/|file:|--find-links\s+[^h]|-f\s+[^h])|\S+\s*@\s*file:|\S+\.(?:whl|tar\.gz|zip)$"
-)
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_MODULES = ("main.py", "app.py", "server.py", "wsgi.py", "application.py")
+from . import dependencies, django, libraries, start, versions
+from .dependencies import Dependencies, is_python
+
 _SCRIPTS = ("main.py", "app.py", "server.py")
-_WSGI = re.compile(r"^(\w+)\s*(?::[^=]+)?=\s*(?:flask\.)?Flask\(", re.MULTILINE)
-_ASGI = re.compile(
-    r"^(\w+)\s*(?::[^=]+)?=\s*(?:fastapi\.|starlette\.applications\.)?(?:FastAPI|Starlette)\(", re.MULTILINE
+_OTHERS = ("package.json", "go.mod", "Cargo.toml", "composer.json", "Gemfile", "index.html", "Staticfile")
+_PACKAGE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
+_CACHES = {"/root/.cache/pip": "pip"}
+_MOUNTS = ("type=bind,source=pip.conf,target=/etc/pip.conf",)
+_UV_CACHES = {"/root/.cache/uv": "uv"}
+_UV_MOUNTS = ("type=bind,source=uv.toml,target=/etc/uv/uv.toml",)
+_GENERATED_MOUNT = f"type=bind,source=dependencies.txt,target={dependencies.GENERATED}"
+_COLLECTSTATIC = (
+    'if [ "${DISABLE_COLLECTSTATIC:-0}" != 0 ]; then echo "DISABLE_COLLECTSTATIC is set: no static files collected"; '
+    "else export SECRET_KEY=${SECRET_KEY:-none} DJANGO_SECRET_KEY=${DJANGO_SECRET_KEY:-none} "
+    "DATABASE_URL=${DATABASE_URL:-sqlite:////tmp/none.db}; "
+    "python %smanage.py collectstatic --noinput || echo 'WARNING: collectstatic failed, so that static files are "
+    "missing; the build goes on. Set DISABLE_COLLECTSTATIC=1 to leave it out.'; fi"
 )
 
 
 def plan(source: Source, settings: Settings) -> Plan | None:
-    has_procfile = "Procfile" in source.files
-    scripts = any(path.endswith(".py") and "/" not in path for path in source.files)
-    if REQUIREMENTS not in source.files and not (has_procfile and scripts):
+    if not _is_ours(source, settings):
         return None
-    requirements = _Requirements(source)
-    version = settings.versions[0]
-    reasons = [f"Python {version}, the default", requirements.reason]
-    process_types: tuple[ProcessType, ...] = ()
-    if not has_procfile:
-        command, reason = _start_command(source, requirements.names)
-        process_types = (ProcessType("web", command),)
-        reasons.append(reason)
+    left_out = tuple(_virtual_environments(source))
+    version = versions.choose(source, settings)
+    found = dependencies.find(source, settings)
+    web = _web(source, settings, found, left_out)
+    needs = libraries.needed(found.every)
+    steps = tuple(_build_steps(source, settings, found))
+    apt = tuple(_packages(settings))
+    reasons = [version.reason, *found.reasons]
+    reasons += [f"{folder}/ is a virtual environment: left out" for folder in left_out]
+    reasons += [f"{name} needs {', '.join(need.run)}" for name, need in needs.items()]
+    reasons += [reason for _, reason in steps] + ([web.reason] if web else [])
+    build_base = f"python-{found.tool}" if found.tool != "pip" else "python-build"
     return Plan(
         buildpack="python",
-        process_types=process_types,
+        process_types=(ProcessType("web", web.command),) if web else (),
         reasons=tuple(reasons),
         user="10001:10001",
-        versions={"python": version},
-        bases=(f"python-build@{version}", f"python@{version}"),
-        values={"version": version, "requirements": requirements.files, "needs_code": requirements.needs_code},
+        versions={"python": version.version},
+        bases=(f"{build_base}@{version.version}", f"python@{version.version}"),
+        packages=tuple(dict.fromkeys([*(name for need in needs.values() for name in need.run), *apt])),
+        left_out=left_out,
+        values={
+            "build_base": build_base,
+            "version": version.version,
+            "build_packages": list(
+                dict.fromkeys([*(name for need in needs.values() for name in (*need.build, *need.run)), *apt])
+            ),
+            "files": _by_folder(found.files),
+            "needs_code": found.needs_code,
+            "installs": [*found.steps, *_server_steps(found, web)],
+            "changes_code": [command for command, _ in steps] not in ([], [found.app_step]),
+            "app_steps": [command for command, _ in steps],
+            "dependencies": "".join(f"{line}\n" for line in found.generated),
+            "caches": _UV_CACHES if found.tool == "uv" else _CACHES,
+            "mounts": [
+                *(_UV_MOUNTS if found.tool == "uv" else _MOUNTS),
+                *([_GENERATED_MOUNT] if found.generated else []),
+            ],
+        },
     )
 
 
-class _Requirements:
-    """requirements.txt with the files it includes: which files they are, and which packages they name."""
+def _is_ours(source: Source, settings: Settings) -> bool:
+    scripts = any(path.endswith(".py") and "/" not in path for path in source.files)
+    if settings.builder_is_set or is_python(source) or ("Procfile" in source.files and scripts):
+        return True
+    return any(path in source.files for path in _SCRIPTS) and not any(path in source.files for path in _OTHERS)
 
-    def __init__(self, source: Source) -> None:
-        self.files: list[str] = []
-        self.names: set[str] = set()
-        self.needs_code = False
-        self._read(source, REQUIREMENTS)
-        self.files.sort()
 
-    @property
-    def reason(self) -> str:
-        if not self.files:
-            return "Procfile and *.py files, no requirements.txt: nothing to install"
-        if self.needs_code:
-            return f"{REQUIREMENTS} refers to the app's own code: packages are installed again after every change"
-        return f"{', '.join(self.files)}: packages are installed again only when it changes"
+def _web(source: Source, settings: Settings, found: Dependencies, left_out: tuple[str, ...]) -> start.Start | None:
+    if settings.start_command:
+        return start.Start(settings.start_command, "the setting start-command says what web runs")
+    return start.find(source, found, left_out) if settings.process_types is None else None
 
-    def _read(self, source: Source, path: str) -> None:
-        text = source.read(path)
-        if path in self.files or text is None:
-            return
-        self.files.append(path)
-        for line in _lines(text):
-            if include := _INCLUDE.match(line):
-                self._include(source, path, include[1])
-            elif _LOCAL.match(line):
-                self.needs_code = True
-            elif name := _NAME.match(line):
-                self.names.add(re.sub(r"[-_.]+", "-", name[0]).lower())
 
-    def _include(self, source: Source, path: str, included: str) -> None:
+def _server_steps(found: Dependencies, web: start.Start | None) -> Iterator[str]:
+    if web and web.server:
+        yield f"{'uv pip' if found.tool == 'uv' else 'pip'} install '{start.SERVERS[web.server]}'"
+
+
+def _build_steps(source: Source, settings: Settings, found: Dependencies) -> Iterator[tuple[str, str]]:
+    """Commands that need the code, and why they run."""
+    if found.app_step:
+        yield found.app_step, "the app itself is installed after every change"
+    if settings.build_command:
+        yield settings.build_command, "the setting build-command is run"
+    elif "django" in found.every and (app := django.find(source, found.direct)) and app.collects_static:
+        note = "" if "whitenoise" in found.every else "; to have them served, add whitenoise"
+        place = f"{app.folder}/" if app.folder else ""
+        yield _COLLECTSTATIC % place, f"STATIC_ROOT is set: manage.py collectstatic is run{note}"
+
+
+def _packages(settings: Settings) -> Iterator[str]:
+    for name in settings.packages:
+        if not _PACKAGE.fullmatch(name):
+            raise SourceRejected(
+                f"{shown(name)} is no name of a package of the distribution", hint="Mend the list of packages."
+            )
+        yield name
+
+
+def _virtual_environments(source: Source) -> Iterator[str]:
+    """Names of folders that somebody committed: they hold paths and binaries of another machine."""
+    roots = [path.removesuffix("pyvenv.cfg") for path in source.files if path.endswith("/pyvenv.cfg")]
+    for name in sorted({root.split("/")[-2] for root in roots}):
+        bearing = (path for path in source.files if f"/{name}/" in f"/{path}")
+        if all(path.startswith(tuple(roots)) for path in bearing):  # no code is called like it
+            yield name
+
+
+def _by_folder(files: tuple[str, ...]) -> dict[str, list[str]]:
+    """Files with what they have to be copied to."""
+    found: dict[str, list[str]] = {}
+    for path in files:
         folder = path.rpartition("/")[0]
-        target = f"{folder}/{included}" if folder else included
-        if included.startswith(("http://", "https://")):
-            return
-        if not _PLAIN_PATH.fullmatch(target) or ".." in target.split("/") or target not in source.files:
-            self.needs_code = True
-            return
-        self._read(source, target)
-
-
-def _lines(text: str) -> Iterator[str]:
-    for line in text.replace("\\\n", " ").splitlines():
-        if cleaned := re.sub(r"(?:^|\s)#.*", "", line).strip():
-            yield cleaned
-
-
-def _start_command(source: Source, packages: set[str]) -> tuple[str, str]:
-    """The command of `web` and which file decided it. Raises SourceRejected when none can be found."""
-    return _django(source, packages) or _framework(source, packages) or _script(source)
-
-
-def _django(source: Source, packages: set[str]) -> tuple[str, str] | None:
-    modules = sorted(
-        (path for path in source.files if path.endswith("/wsgi.py")), key=lambda path: (path.count("/"), path)
-    )
-    if "manage.py" not in source.files or not modules:
-        return None
-    module = modules[0].removesuffix(".py").replace("/", ".")
-    if "gunicorn" in packages:
-        return f"gunicorn --bind 0.0.0.0:$PORT {module}", f"manage.py and {modules[0]}: Django, served by gunicorn"
-    return (
-        "python manage.py runserver --noreload 0.0.0.0:$PORT",
-        f"manage.py and {modules[0]}: Django, served by its development server; add gunicorn to {REQUIREMENTS}",
-    )
-
-
-def _framework(source: Source, packages: set[str]) -> tuple[str, str] | None:
-    for path in _MODULES:
-        text = source.read(path) or ""
-        module = path.removesuffix(".py")
-        if "uvicorn" in packages and (found := _ASGI.search(text)):
-            command = f"uvicorn {module}:{found[1]} --host 0.0.0.0 --port $PORT"
-            return command, f"{path} makes an ASGI application named {found[1]}, served by uvicorn"
-        if "gunicorn" in packages and (found := _WSGI.search(text)):
-            command = f"gunicorn --bind 0.0.0.0:$PORT {module}:{found[1]}"
-            return command, f"{path} makes a Flask application named {found[1]}, served by gunicorn"
-    return None
-
-
-def _script(source: Source) -> tuple[str, str]:
-    for path in _SCRIPTS:
-        if path in source.files:
-            return f"python {path}", f"{path} in the root: run as it is"
-    raise SourceRejected(
-        f"this is a Python app, but nothing says how to start it: no Procfile, no {', '.join(_SCRIPTS)}, no manage.py",
-        hint="Add a file named Procfile with a line like: web: gunicorn --bind 0.0.0.0:$PORT app:app",
-    )
+        found.setdefault(f"/app/{folder}/" if folder else "/app/", []).append(f"app/{path}")
+    return found

@@ -64,10 +64,12 @@ class BaseImages:
     def __init__(self, engine: DockerEngine, config: BuildConfig, recipes: Recipes, work_dir: Path) -> None:
         self._engine = engine
         self._config = config
-        self._recipes = recipes
+        self._recipes = recipes.with_registry(config.official_images)
         self._work_dir = work_dir
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._host: Host | None = None
+        # They change as little as the host's settings, which are read once; every push asks for several.
+        self._digests: dict[tuple[Reference, str], str] = {}
         self._not_before: dict[str, float] = {}
         """When to try again, on the monotonic clock, by image."""
 
@@ -175,12 +177,19 @@ class BaseImages:
 
     def _digest(self, ref: Reference, suite: str, host: Host) -> str:
         """Of all that goes into an image, and into those it needs."""
+        if (ref, suite) not in self._digests:
+            self._digests[ref, suite] = self._new_digest(ref, suite, host)
+        return self._digests[ref, suite]
+
+    def _new_digest(self, ref: Reference, suite: str, host: Host) -> str:
         if ref.name == BASE:
             command = mmdebstrap_command(suite, Path("/"), ca_bundle=host.ca_bundle)
             facts: list[Any] = [command, host.packages(suite).sources, host.apt_conf, host.ca_digest, _ENVIRONMENT]
         else:
             needs = self._recipes.needs(ref, host.suite)
             facts = [self._recipes.dockerfile(ref, dict.fromkeys(needs, ""), suite)]
+            if self._recipes.official_image(ref, suite):
+                facts.append(host.ca_digest)
             facts += [self._digest(need, self._recipes.suite(need, host.suite), host) for need in needs.values()]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
@@ -246,17 +255,33 @@ class BaseImages:
         self, ref: Reference, bases: Mapping[str, str], image: str, digest: str, anew: bool, on_line: OnLine
     ) -> None:
         host, suite = await self.host(), await self.suite(ref)
+        official = self._recipes.official_image(ref, suite)
         files = {
-            "Dockerfile": self._recipes.dockerfile(ref, bases, suite),
+            "Dockerfile": self._recipes.dockerfile(ref, bases, suite, bool(official and host.ca_bundle)),
             **_package_files(host, suite),
             **await asyncio.to_thread(host_registries),
         }
+        if official and host.ca_bundle:
+            files["ca.crt"] = await asyncio.to_thread(Path(host.ca_bundle).read_text)
         try:
             await self._run(files, image, {"paasd.base": ref.name, _HASH: digest}, on_line, anew=anew)
         except BuildFailed as error:
+            if official:
+                raise self._no_official(ref, official, error) from error
             if ref.version:
                 error.hint = f"Is there a version {ref.version} for {suite}? Choose another one, or try again later."
             raise
+
+    def _no_official(self, ref: Reference, image: str, error: BuildFailed) -> BuildFailed:
+        versions = ", ".join(self._recipes.get(ref).suites)
+        failed = BuildFailed(
+            f"{ref.name} {ref.version} is none of the versions made here ({versions}), and its official image {image}"
+            f" could not be used: {error.detail}",
+            hint=f"Choose one of {versions}, or check the registry in build.official_images"
+            f" ({self._config.official_images}) with: docker pull {image}",
+        )
+        failed.log_tail = error.log_tail
+        return failed
 
     async def _run(
         self, files: Mapping[str, str], image: str, labels: Mapping[str, str], on_line: OnLine, *, anew: bool = False

@@ -23,7 +23,7 @@ from paasd.build.templates import environment
 from paasd.errors import InvalidInput, NotFound, SourceRejected
 
 _KEYS = {"name": str, "title": str, "description": str, "order": int, "looks_for": list}
-_BASE_KEYS = {"packages", "needs", "versioned"}
+_BASE_KEYS = {"packages", "needs", "versioned", "official", "official-packages"}
 _BASE_NAME = re.compile(r"[a-z][a-z0-9-]*")
 SHARED = "shared"
 
@@ -37,6 +37,8 @@ class Versions:
     """Suite of the distribution by version."""
     listed: tuple[str, ...] = ()
     """Versions that come from elsewhere, so that any suite will do; others of the kind may exist too."""
+    official: tuple[str, ...] = ()
+    """Versions that official images of a registry have beside those."""
 
     def on(self, suites: Sequence[str]) -> tuple[str, ...]:
         """Those that a host can make which has `suites`, the default first, then from new to old."""
@@ -95,9 +97,11 @@ class Buildpacks:
         without: Sequence[str] = (),
         settings: Settings | None = None,
         suites: Sequence[str] = (),
+        official: bool = False,
     ) -> Plan:
         """The plan of the first buildpack that fits and is not in `without`, or of the `wanted` one. `port` is $PORT of
-        its web instances, `suites` are those of the distribution that this host can make base images of.
+        its web instances, `suites` are those of the distribution that this host can make base images of; `official`
+        says whether a registry of official images is set.
 
         Raises SourceRejected saying what was looked for; blocks while it reads files.
         """
@@ -105,7 +109,8 @@ class Buildpacks:
         for pack in self._candidates(wanted):
             if pack.name in without:
                 continue
-            plan = pack.plan(source, replace(settings, versions=pack.versions.on(suites)))
+            beside = pack.versions.official if official else None
+            plan = pack.plan(source, replace(settings, versions=pack.versions.on(suites), official=beside))
             if plan is not None:
                 return replace(plan, values={"port": port, **plan.values})
         raise self._nothing_fits(source, wanted)
@@ -192,8 +197,11 @@ def _data(path: Path) -> dict[str, Any]:
 
 
 def _versions(path: Path, data: Mapping[str, Any]) -> Versions:
-    found = Versions(data.get("default", ""), data.get("suites", {}), tuple(data.get("listed", ())))
-    if set(data) - {"default", "suites", "listed"} or (data and found.default not in {*found.suites, *found.listed}):
+    lists = (tuple(data.get(key, ())) for key in ("listed", "official"))
+    found = Versions(data.get("default", ""), data.get("suites", {}), *lists)
+    if set(data) - {"default", "suites", "listed", "official"} or (
+        data and found.default not in {*found.suites, *found.listed}
+    ):
         raise InvalidInput(f"{path}: versions must have suites or listed, and a default that is one of them")
     return found
 
@@ -208,6 +216,8 @@ def _recipe(folder: Path, name: str, values: Mapping[str, Any], versions: Versio
         versioned=values.get("versioned", bool(versions.default)),
         suites=versions.suites,
         any_version=bool(versions.listed),
+        official=values.get("official", ""),
+        official_packages=tuple(values.get("official-packages", ())),
     )
 
 

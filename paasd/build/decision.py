@@ -77,6 +77,7 @@ class Planner:
             without=(DOCKERFILE,) if builder == AUTOMATIC else (),
             settings=_for_plan(values, manifest),
             suites=suites,
+            official=bool(self._config.build.official_images),
         )
         if plan.in_repository:
             dockerfile_rules.check(checkout.read(plan.dockerfile) or "", self._config.label)

@@ -129,6 +129,76 @@ _TABLE_OF_TOOLS: dict[str, list[tuple[str, str]]] = {
             "{0} cannot be found: add it to the dependencies of package.json, or correct the path.",
         ),
     ],
+    "pip": [
+        (
+            r"Retry\(total=0,[^\n]*\n(?:[^\n]*\n)?ERROR: Could not find a version",
+            "The package index was not reached: can this box reach it? See index-url and proxy in its pip.conf.",
+        ),
+        (
+            r"No matching distribution found for (\S+)",
+            "There is no {0} for this version of Python: correct its name or version in the file that lists it.",
+        ),
+        (
+            r"The conflict is caused by:\s{0,9}\n {0,9}([^\n]+)\n {0,9}([^\n]+)",
+            "Two requirements exclude each other: {0}; {1}. Loosen one of them.",
+        ),
+        (
+            r"ERROR: Package '(\S+)' requires a different Python: (\S+) not in '([^'\n]+)'",
+            "{0} runs on Python {2} only: name such a version in .python-version.",
+        ),
+        (
+            r"THESE PACKAGES DO NOT MATCH THE HASHES",
+            "A downloaded package is not the one that was locked: lock again, and look at what changed first.",
+        ),
+        (
+            r"fatal error: (\S{1,99}): No such file or directory",
+            "The header {0} is missing: name the package that has it (often lib…-dev) in a file Aptfile.",
+        ),
+        (
+            r"(pg_config|mysql_config|pkg-config|[a-z0-9]{1,30}-config)(?: executable)? (?:is )?not found",
+            "{0} is missing: name the package that has it (often lib…-dev) in a file Aptfile.",
+        ),
+        (
+            r"(?:Failed to build|Failed building wheel for) '?([A-Za-z0-9._-]{1,99})",
+            "{0} could not be compiled: the lines above say what is missing; name packages for it in a file Aptfile.",
+        ),
+    ],
+    "uv": [
+        (
+            r"The lockfile at `uv\.lock` needs to be updated",
+            "uv.lock does not fit pyproject.toml: run `uv lock`, commit uv.lock, push again.",
+        ),
+        (
+            r"Because (\S+) was not found in the package registry",
+            "The registry has no package {0}: correct its name in pyproject.toml, run `uv lock`, commit uv.lock.",
+        ),
+        (
+            r"Because there (?:are|is) no versions? of (\S+)",
+            "There is no such version of {0}: correct it in pyproject.toml, run `uv lock`, commit uv.lock.",
+        ),
+        (
+            r"Because only (\S+?)(?:\[\S+)? is available",
+            "There is no such version of {0}: correct it in pyproject.toml, run `uv lock`, commit uv.lock.",
+        ),
+    ],
+    "Poetry": [
+        (
+            r"pyproject\.toml changed significantly since poetry\.lock was last generated",
+            "poetry.lock does not fit pyproject.toml: run `poetry lock`, commit poetry.lock, push again.",
+        ),
+    ],
+    "pdm": [
+        (
+            r"Lockfile doesn't satisfy the project requirements|Lock file hash doesn't match",
+            "pdm.lock does not fit pyproject.toml: run `pdm lock`, commit pdm.lock, push again.",
+        ),
+    ],
+    "Pipenv": [
+        (
+            r"Pipfile\.lock is out-of-date",
+            "Pipfile.lock does not fit the Pipfile: run `pipenv lock`, commit Pipfile.lock, push again.",
+        ),
+    ],
     "system": [
         (
             r"ENOSPC|No space left on device",

@@ -26,6 +26,8 @@ class Settings:
 
     versions: tuple[str, ...] = ()
     """Of the buildpack's language, as far as base images can be made on this host; the default comes first."""
+    official: tuple[str, ...] | None = None
+    """Versions that official images of a registry have beside `versions`, and others may; None when none is set."""
     version: str = ""
     """The one somebody asked for by a setting; beats every file."""
     install_command: str = ""

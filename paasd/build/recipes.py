@@ -9,9 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import jinja2
 
+from paasd.build.bootstrap import CA_BUNDLE
 from paasd.build.templates import environment
 from paasd.errors import InvalidInput, NotFound
 from paasd.models import shown
@@ -22,6 +24,25 @@ _PACKAGES_ONLY = """\
 {% import "macros.j2" as m with context %}
 FROM {{ bases.values() | first }}
 {{ m.apt(packages) }}
+"""
+_OFFICIAL = """\
+{% import "macros.j2" as m with context %}
+FROM {{ image }}
+USER root
+{% if ca_bundle %}
+COPY ca.crt {{ ca_bundle }}
+COPY ca.crt /usr/local/share/ca-certificates/paasd-host.crt
+ENV SSL_CERT_FILE={{ ca_bundle }} REQUESTS_CA_BUNDLE={{ ca_bundle }} NODE_EXTRA_CA_CERTS={{ ca_bundle }}
+{% endif %}
+RUN groupadd --gid 10001 app && \\
+    useradd --uid 10001 --gid 10001 --home-dir /app --no-create-home --shell /bin/sh app && \\
+    install -d -o app -g app /app && \\
+    rm -rf /etc/apt/sources.list /etc/apt/sources.list.d/*
+{% if packages %}
+{{ m.apt(packages) }}
+{% endif %}
+ENV LANG=C.UTF-8
+ENTRYPOINT []
 """
 
 
@@ -41,6 +62,10 @@ class Recipe:
     """Suite by version, for versions that the distribution decides."""
     any_version: bool = False
     """Whether versions come from elsewhere, so that others than those in `suites` can be made too."""
+    official: str = ""
+    """Image of a registry for versions that are not in `suites`, as `python:{version}-slim-{suite}`."""
+    official_packages: tuple[str, ...] = ()
+    """Of the distribution, in place of `packages`, for those versions; also without an image of its own."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +86,16 @@ def reference(text: str) -> Reference:
 
 
 class Recipes:
-    """All that the buildpacks of this box bring. `shared` holds the templates they may import."""
+    """All that the buildpacks of this box bring. `shared` holds the templates they may import; `registry`, when it is
+    set, has official images."""
 
-    def __init__(self, recipes: Mapping[str, Recipe], shared: Mapping[str, str]) -> None:
+    def __init__(self, recipes: Mapping[str, Recipe], shared: Mapping[str, str], registry: str = "") -> None:
         self._recipes = {BASE: Recipe(BASE, needs=()), **recipes}
         self._shared = dict(shared)
+        self._registry = registry.rstrip("/")
+
+    def with_registry(self, registry: str) -> Recipes:
+        return Recipes(self._recipes, self._shared, registry)
 
     def names(self) -> list[str]:
         return list(self._recipes)
@@ -80,7 +110,8 @@ class Recipes:
             raise NotFound(f"the base image {ref.name} needs a version", hint=_known(recipe))
         if recipe.name != BASE and not recipe.versioned and ref.version:
             return recipe  # `paasd/static:bookworm` in a Dockerfile; the suite is the box's
-        if recipe.versioned and ref.version not in recipe.suites and not recipe.any_version:
+        made_here = ref.version in recipe.suites or recipe.any_version
+        if recipe.versioned and not made_here and not self._is_official(recipe):
             raise NotFound(f"the base image {ref} cannot be made here", hint=_known(recipe))
         return recipe
 
@@ -92,6 +123,8 @@ class Recipes:
     def needs(self, ref: Reference, default_suite: str) -> dict[str, Reference]:
         """The base images that come before `ref`, by name."""
         recipe, found = self.get(ref), {}
+        if self.official_image(ref, default_suite):
+            return {}
         for name in recipe.needs:
             version = self.suite(ref, default_suite) if name == BASE else ""
             if name != BASE and self._recipes[name].versioned:
@@ -99,16 +132,43 @@ class Recipes:
             found[name] = Reference(name, version)
         return found
 
-    def dockerfile(self, ref: Reference, bases: Mapping[str, str], suite: str) -> str:
-        """The Dockerfile of `ref`. `bases`: name → full image name of what it needs."""
+    def official_image(self, ref: Reference, suite: str) -> str:
+        """The image of the registry that `ref` is made of; empty when it is made of the distribution."""
         recipe = self.get(ref)
-        packages = [package.format(version=ref.version) for package in recipe.packages]
-        templates = environment({**self._shared, "": recipe.template or _PACKAGES_ONLY})
-        values = {"bases": dict(bases), "packages": packages, "version": ref.version, "suite": suite, "app_id": "base"}
+        if not recipe.official or not self._from_registry(recipe, ref):
+            return ""
+        return f"{self._registry}/{recipe.official.format(version=ref.version, suite=suite)}"
+
+    def dockerfile(self, ref: Reference, bases: Mapping[str, str], suite: str, ca_bundle: bool = False) -> str:
+        """The Dockerfile of `ref`. `bases`: name → full image name of what it needs; `ca_bundle` says whether the
+        context of an official image's build has one."""
+        recipe, image = self.get(ref), self.official_image(ref, suite)
+        packages = recipe.official_packages if self._from_registry(recipe, ref) else recipe.packages
+        templates = environment({**self._shared, "": _OFFICIAL if image else recipe.template or _PACKAGES_ONLY})
+        values: dict[str, Any] = {
+            "bases": dict(bases),
+            "packages": [package.format(version=ref.version) for package in packages],
+            "version": ref.version,
+            "suite": suite,
+            "app_id": "base",
+            "image": image,
+            "ca_bundle": CA_BUNDLE if ca_bundle else "",
+        }
         try:
             return templates.get_template("").render(values)
         except jinja2.TemplateError as error:
             raise InvalidInput(f"the recipe of the base image {ref} is wrong: {error}") from error
+
+    def _from_registry(self, recipe: Recipe, ref: Reference) -> bool:
+        """Whether `ref` is an official image, or made of one."""
+        made_here = ref.version in recipe.suites or recipe.any_version
+        return recipe.versioned and not made_here and self._is_official(recipe)
+
+    def _is_official(self, recipe: Recipe) -> bool:
+        """Whether the registry has an image of it, or of the first one it needs."""
+        while not recipe.official and recipe.needs:
+            recipe = self._recipes[recipe.needs[0]]
+        return bool(self._registry and recipe.official)
 
 
 def _known(recipe: Recipe) -> str:

@@ -7,10 +7,16 @@ from __future__ import annotations
 
 from paasd.build.go_env import host_go_env
 from paasd.build.npm_config import host_npm_config
-from paasd.build.pip_config import host_pip_config
+from paasd.build.pip_config import host_pip_config, host_uv_config
 
 
 def host_registries() -> dict[str, str]:
     """Text by name in the build context. Reads files."""
     npm = host_npm_config()
-    return {"go.env": host_go_env(), "pip.conf": host_pip_config(), "npmrc": npm.npmrc(), "yarnrc.yml": npm.yarnrc()}
+    return {
+        "go.env": host_go_env(),
+        "pip.conf": host_pip_config(),
+        "uv.toml": host_uv_config(),
+        "npmrc": npm.npmrc(),
+        "yarnrc.yml": npm.yarnrc(),
+    }

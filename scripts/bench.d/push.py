@@ -118,7 +118,7 @@ RUN --mount=type=cache,id=floor-pip,target=/root/.cache/pip PIP_CERT=/etc/ssl/ce
     /opt/venv/bin/pip install -r requirements.txt
 
 FROM paasd/python:3.13
-ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin PYTHONUNBUFFERED=1
+ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin PYTHONUNBUFFERED=1 WEB_CONCURRENCY=2
 COPY --from=build /opt/venv /opt/venv
 WORKDIR /app
 COPY --chown=10001:10001 . /app/

@@ -14,7 +14,7 @@ from paasd.build.apt_sources import (
     text_of,
     without_credentials,
 )
-from paasd.build.pip_config import pip_config
+from paasd.build.pip_config import pip_config, uv_config
 from paasd.errors import InvalidInput
 
 DEBIAN = """\
@@ -139,3 +139,16 @@ def test_pip_settings_come_from_files_then_the_environment() -> None:
         "root-user-action = ignore\nindex-url = https://user:pw@a.invalid/100%/simple\n"
         "extra-index-url = https://b.invalid/simple\ntrusted-host = a.invalid\n"
     )
+
+
+def test_uv_gets_the_indexes_of_pip() -> None:
+    files = [
+        "[global]\nindex-url = https://user:word@mirror.invalid/simple\nextra-index-url = file:///opt https://b.invalid"
+    ]
+    assert uv_config(files, {"PIP_TRUSTED_HOST": "a.invalid"}) == (
+        'allow-insecure-host = ["a.invalid"]\n'
+        '[[index]]\nurl = "https://user:word@mirror.invalid/simple"\ndefault = true\n'
+        '[[index]]\nurl = "https://b.invalid"\n'
+    )
+    assert uv_config([], {}) == ""
+    assert "default" not in uv_config([], {"PIP_INDEX_URL": "https://index.invalid/simple"})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from paasd.build.buildkit import pin_frontend
-from paasd.build.output import BuildOutput, printable
+from paasd.build.output import BuildOutput, printable, title
 from paasd.build.trace import Status, Vertex, VertexLog, decode
 from paasd.errors import EngineError, SourceRejected
 
@@ -138,3 +138,20 @@ def test_the_stock_frontend_is_dropped(text: str, pinned: str) -> None:
 def test_a_foreign_frontend_is_refused(frontend: str, mark: str) -> None:
     with pytest.raises(SourceRejected, match="line 2"):
         pin_frontend(f"# escape=`\n{mark} syntax={frontend}\nFROM a\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        (
+            '[build 5/5] RUN --mount=type=bind,source=a,target=/b     ["/bin/sh", "-ec", '
+            '". /run/paasd/build.env; pip install \\u0027a\\u0027; echo x"]',
+            "[build 5/5] RUN pip install 'a'; echo x",
+        ),
+        ('RUN ["/bin/sh", "-ec", ". /run/paasd/build.env; a", "b"]', None),
+        ('RUN ["/bin/sh", "-ec", ". /run/paasd/build.env; "broken"]', None),
+        ('RUN ["python3.13", "-m", "venv"]', None),
+    ],
+)
+def test_a_command_of_a_buildpack_is_shown_as_it_was_given(name: str, shown: str | None) -> None:
+    assert title(name) == (shown or name)

@@ -14,7 +14,6 @@ from paasd.errors import InvalidInput, NotFound, SourceRejected
 from paasd.models import ProcessType
 
 ROOT = Path(__file__).parents[2] / "buildpacks"
-GUNICORN = "gunicorn --bind 0.0.0.0:$PORT"
 BASES = {"python": "paasd/python:3.13", "python-build": "paasd/python-build:3.13", "static": "paasd/static:sid"}
 DEBIAN = ("bookworm", "trixie", "sid")
 
@@ -40,12 +39,6 @@ def plan(packs: Buildpacks, files: dict[str, str]) -> Plan:
     return packs.plan(Repository(files), 5000, suites=DEBIAN)
 
 
-def command(packs: Buildpacks, files: dict[str, str]) -> str | None:
-    (process_type,) = plan(packs, files).process_types
-    assert process_type.name == "web"
-    return process_type.command
-
-
 def test_a_dockerfile_wins_unless_told_otherwise(packs: Buildpacks) -> None:
     files = {"Dockerfile": "FROM a", "requirements.txt": "", "Procfile": "web: x", "index.html": ""}
     assert plan(packs, files).buildpack == "dockerfile"
@@ -58,109 +51,11 @@ def test_nothing_recognised_says_what_was_looked_for(packs: Buildpacks) -> None:
     with pytest.raises(SourceRejected) as caught:
         plan(packs, {"README.md": "", "src/a.c": "", "b\x1b.txt": ""})
     assert caught.value.detail.startswith(
-        "no buildpack recognises this repository; its root holds: README.md, b\\x1b.txt, src. Looked for: "
-        "Dockerfile: Dockerfile; Python: requirements.txt or "
+        "no buildpack recognises this repository; its root holds: README.md, b\\x1b.txt, src. "
+        "Looked for: Dockerfile: Dockerfile; "
     )
-    assert caught.value.detail.endswith("or public/index.html or a Staticfile with a line `root: <folder>`")
-
-
-@pytest.mark.parametrize(
-    ("requirements", "files", "expected"),
-    [
-        ("Django\ngunicorn", {"manage.py": "", "blog/wsgi.py": "", "a/b/wsgi.py": ""}, f"{GUNICORN} blog.wsgi"),
-        ("django", {"manage.py": "", "blog/wsgi.py": ""}, "python manage.py runserver --noreload 0.0.0.0:$PORT"),
-        ("flask\ngunicorn>=2", {"app.py": "web = Flask(__name__)"}, f"{GUNICORN} app:web"),
-        ("fastapi\nuvicorn[x]", {"main.py": "api: A = FastAPI()"}, "uvicorn main:api --host 0.0.0.0 --port $PORT"),
-        ("starlette\nuvicorn", {"server.py": "app=Starlette(x)"}, "uvicorn server:app --host 0.0.0.0 --port $PORT"),
-        ("flask", {"app.py": "app = Flask(__name__)"}, "python app.py"),
-        ("", {"server.py": "", "app.py": "", "main.py": ""}, "python main.py"),
-    ],
-)  # fmt: skip
-def test_python_finds_what_to_run(packs: Buildpacks, requirements: str, files: dict[str, str], expected: str) -> None:
-    assert command(packs, {"requirements.txt": requirements, **files}) == expected
-
-
-def test_python_with_nothing_to_run_asks_for_a_procfile(packs: Buildpacks) -> None:
-    with pytest.raises(SourceRejected, match="nothing says how to start it") as caught:
-        plan(packs, {"requirements.txt": "flask", "src/app.py": ""})
-    assert "Procfile" in caught.value.hint
-
-
-def test_a_procfile_decides_what_runs(packs: Buildpacks) -> None:
-    made = plan(packs, {"requirements.txt": "flask", "Procfile": "web: x"})
-    assert made.process_types == ()
-    assert made.reasons[1:] == ("requirements.txt: packages are installed again only when it changes",)
-    assert plan(packs, {"app.py": "", "Procfile": "web: x"}).values["requirements"] == []
-
-
-def test_included_requirements_belong_to_the_dependencies(packs: Buildpacks) -> None:
-    files = {
-        "requirements.txt": "-r requirements/base.txt\n-c constraints.txt # pinned\n--requirement=gone.txt",
-        "requirements/base.txt": "-r more.txt\nGunicorn \\\n  ; python_version > '3'",
-        "requirements/more.txt": "-r base.txt\nflask @ https://x.invalid/flask.zip",
-        "constraints.txt": "",
-        "app.py": "app = Flask(x)",
-    }
-    made = plan(packs, files)
-    assert made.values["requirements"] == [
-        "constraints.txt",
-        "requirements.txt",
-        "requirements/base.txt",
-        "requirements/more.txt",
-    ]
-    assert made.values["needs_code"] is True  # gone.txt: pip says what is wrong with it
-    assert made.process_types[0].command == "gunicorn --bind 0.0.0.0:$PORT app:app"
-
-
-@pytest.mark.parametrize(
-    ("line", "needs_code"),
-    [
-        ("flask", False),
-        ("--index-url https://x.invalid/simple", False),
-        ("requests @ git+https://x.invalid/r.git", False),
-        ("-e .", True),
-        (".", True),
-        ("./lib", True),
-        ("lib @ file:///app/lib", True),
-        ("wheels/a.whl", True),
-        ("-r ../outside.txt", True),
-        ("-r 'a b.txt'", True),
-    ],
-)
-def test_requirements_in_the_repository_need_its_code(packs: Buildpacks, line: str, needs_code: bool) -> None:
-    assert plan(packs, {"requirements.txt": line, "app.py": ""}).values["needs_code"] is needs_code
-
-
-def test_the_python_dockerfile(packs: Buildpacks) -> None:
-    made = plan(packs, {"requirements.txt": "flask\n-c c.txt", "c.txt": "", "Procfile": "web: x"})
-    assert (made.bases, made.user) == (("python-build@3.13", "python@3.13"), "10001:10001")
-    assert packs.render(made, BASES, "app1", "trixie") == {
-        "Dockerfile": """\
-FROM paasd/python-build:3.13 AS build
-RUN ["python3.13", "-m", "venv", "/opt/venv"]
-WORKDIR /app
-COPY app/c.txt /app/c.txt
-COPY app/requirements.txt /app/requirements.txt
-RUN --mount=type=cache,id=paasd-pip-app1,target=/root/.cache/pip \\
-    --mount=type=bind,source=pip.conf,target=/etc/pip.conf \\
-    /opt/venv/bin/pip install -r requirements.txt
-
-FROM paasd/python:3.13 AS run
-ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin PYTHONUNBUFFERED=1
-COPY --from=build /opt/venv /opt/venv
-WORKDIR /app
-COPY --chown=10001:10001 app/ /app/
-USER 10001:10001
-"""
-    }
-
-
-def test_the_python_dockerfile_without_requirements(packs: Buildpacks) -> None:
-    text = packs.render(plan(packs, {"app.py": "", "Procfile": "web: x"}), BASES, "app1", "trixie")["Dockerfile"]
-    assert "pip install" not in text
-    assert text.startswith(
-        'FROM paasd/python-build:3.13 AS build\nRUN ["python3.13", "-m", "venv", "/opt/venv"]\nWORKDIR /app\n\nFROM '
-    )
+    assert "; Python: requirements.txt or pyproject.toml or " in caught.value.detail
+    assert caught.value.detail.endswith("or a Staticfile with a line `root: <folder>`")
 
 
 @pytest.mark.parametrize(
@@ -296,6 +191,23 @@ def test_a_new_language_is_only_a_new_folder(tmp_path: Path) -> None:
 def test_a_base_image_that_cannot_be_had_is_named(packs: Buildpacks, name: str, message: str) -> None:
     with pytest.raises((NotFound, InvalidInput), match=message):
         packs.recipes.get(reference(name))
+
+
+def test_official_images_stand_in_for_versions_the_distribution_has_not(packs: Buildpacks) -> None:
+    recipes = packs.recipes.with_registry("registry.invalid/library/")
+    old, build = reference("python@3.9"), reference("python-build@3.9")
+    assert recipes.official_image(old, "bookworm") == "registry.invalid/library/python:3.9-slim-bookworm"
+    assert recipes.official_image(reference("python@3.13"), "bookworm") == ""
+    assert recipes.needs(old, "bookworm") == {}
+    assert recipes.needs(build, "bookworm") == {"python": old}
+    text = recipes.dockerfile(old, {}, "bookworm", ca_bundle=True)
+    assert text.startswith("FROM registry.invalid/library/python:3.9-slim-bookworm\nUSER root\nCOPY ca.crt /etc/ssl/")
+    assert "useradd --uid 10001" in text and "apt-get" not in text
+    assert "COPY" not in recipes.dockerfile(old, {}, "bookworm")
+    made_of_it = recipes.dockerfile(build, {"python": "paasd/python:3.9"}, "bookworm")
+    assert "FROM paasd/python:3.9\n" in made_of_it and "python3.9" not in made_of_it and "build-essential" in made_of_it
+    with pytest.raises(NotFound, match=r"python@3\.9 cannot be made here"):
+        packs.recipes.get(old)
 
 
 def test_a_command_cannot_become_an_instruction(packs: Buildpacks) -> None:

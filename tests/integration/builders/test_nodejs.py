@@ -183,14 +183,14 @@ NAPI_MODULE_INIT() {
 
 
 def test_what_runs_may_need_development_dependencies(box: Box) -> None:
+    scripts = {"start": "cross-env GREETING=kept node server.js"}
     files = {
-        "package.json": package(devDependencies={"tsx": "4.19.2"}, scripts={"start": "tsx server.ts"}),
-        "server.ts": 'import http from "node:http";\nconst text: string = "typed";\n'
-        "http.createServer((q, a) => a.end(text)).listen(process.env.PORT);\n",
+        "package.json": package(devDependencies={"cross-env": "7.0.3"}, scripts=scripts),
+        "server.js": SERVER.replace('"plain"', "process.env.GREETING"),
     }
-    log = pushed(box, box.repository(files), "typed")
-    assert box.get("typed").text == "typed"
-    assert "tsx is a development dependency and needed to run" in log
+    log = pushed(box, box.repository(files), "kept")
+    assert box.get("kept").text == "kept"
+    assert "cross-env is a development dependency and needed to run" in log
 
 
 def test_bun_installs_and_runs(box: Box) -> None:

@@ -57,7 +57,7 @@ def node(packs: Buildpacks, files: dict[str, str], engines: str = "", **settings
 def command(packs: Buildpacks, files: dict[str, str], **members: Any) -> str | None:
     (process_type,) = plan(packs, files, **members).process_types
     assert process_type.name == "web"
-    return process_type.command
+    return process_type.command and process_type.command.removeprefix("exec ")
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_a_setting_beats_every_file(packs: Buildpacks) -> None:
     )
     assert (made.values["install"], made.values["build"]) == ("make deps", "make")
     assert made.values["whole"] is True
-    assert (made.process_types[0].command, made.packages) == ("./run", ("imagemagick",))
+    assert (made.process_types[0].command, made.packages) == ("exec ./run", ("imagemagick",))
     assert "imagemagick" in packs.render(made, BASES, "app1", "bookworm")["Dockerfile"]
 
 
@@ -299,6 +299,23 @@ def test_what_is_served(
     assert f"cd {site}" in made.values["collect"] or site in made.values["collect"]
 
 
+@pytest.mark.parametrize(
+    ("start", "expected"),
+    [
+        ("node a.js --port=$PORT", "exec node a.js --port=$PORT"),
+        ("NODE_ENV=production node a.js", "exec env NODE_ENV=production node a.js"),
+        ("./bin/server", "exec ./bin/server"),
+        ("node a.js && node b.js", "node a.js && node b.js"),
+        ("node a.js | pino", "node a.js | pino"),
+        ("exec node a.js", "exec node a.js"),
+        ("cd web; node a.js", "cd web; node a.js"),
+        ("(node a.js)", "(node a.js)"),
+    ],
+)
+def test_what_runs_takes_the_place_of_its_shell(packs: Buildpacks, start: str, expected: str) -> None:
+    assert plan(packs, {}, scripts={"start": start}).process_types[0].command == expected
+
+
 def test_an_output_directory_that_was_set_is_served(packs: Buildpacks) -> None:
     made = plan(packs, {}, Settings(output_dir="./web/"), scripts={"build": "make", "start": "node x"})
     assert made.values["site"] == "web" and made.bases[1] == "static"
@@ -440,7 +457,7 @@ def test_a_page_whose_package_json_brings_only_tools_is_static(packs: Buildpacks
 def test_it_is_named_when_another_buildpack_comes_first(packs: Buildpacks) -> None:
     source = Repository({"package.json": package(dependencies={"a": "1"}), "Dockerfile": "FROM a", "index.html": ""})
     made = packs.plan(source, 5000, suites=SUITES)
-    assert made.buildpack == "dockerfile" and packs.also_fit(source, made) == ["nodejs", "static"]
+    assert made.buildpack == "dockerfile" and packs.also_fit(source, made, SUITES) == ["nodejs", "static"]
 
 
 def test_a_procfile_that_runs_node_is_enough(packs: Buildpacks) -> None:
