@@ -1,6 +1,6 @@
 """Builds of every language's example against a Dockerfile written by hand for it, on the same BuildKit and the same
-base images: one changed line, one more dependency, the size of the image. Then the time until an unchanged push is known
-to need no build, on a whole box; and that of detection and planning in a repository of 20,000 files."""
+base images: one changed line, one more dependency, the size of the image. Then detection and planning in a repository
+of 20,000 files, and on a whole box the time until an unchanged push is known to need no build."""
 
 from __future__ import annotations
 
@@ -295,7 +295,7 @@ def main() -> bool:
     if unknown := set(names) - LANGUAGES.keys():
         parser.error(f"no language is called {', '.join(sorted(unknown))}; there are: {', '.join(LANGUAGES)}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    print(f"builds against Dockerfiles written by hand, median of {options.rounds} rounds ({machine()}):", flush=True)
+    print(f"against Dockerfiles written by hand, median of {options.rounds} rounds ({machine()}):", flush=True)
     rows = asyncio.run(measure(names, options.rounds))
     with started_box() as box:
         for name in names:
