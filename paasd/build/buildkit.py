@@ -73,7 +73,9 @@ async def build_image(
         if whole.expired():
             raise _too_long(f"the build took longer than {timeout:g} s", "build.timeout") from None
         if idle.expired():
-            raise _too_long(f"the build printed nothing for {idle_timeout:g} s", "build.idle_timeout") from None
+            error = _too_long(f"the build printed nothing for {idle_timeout:g} s", "build.idle_timeout")
+            error.hint += " When no build gets anywhere, ask: paasd doctor"
+            raise error from None
         raise
     except asyncio.CancelledError:
         await asyncio.shield(_cancel(engine, build_id))
