@@ -77,7 +77,8 @@ class Maker:
         files = await build_files(self._buildpacks, self._bases, plan, images, cache, env)
         identities = {name: await self._bases.identity(full) for name, full in images.items()}
         test = decision.value("test-command")
-        inputs = digest(decision.checkout.tree, plan, {**files, "test": test}, identities)
+        asked = {"test": test, "arguments": decision.value("build-args")}
+        inputs = digest(decision.checkout.tree, plan, {**files, **asked}, identities)
         return Prepared(decision, files, env, test, inputs)
 
     async def make(self, app: App, prepared: Prepared, image: str, progress: Progress) -> BuildResult:
@@ -104,7 +105,13 @@ class Maker:
                 dockerfile=DOCKERFILE if files else decision.plan.dockerfile,
                 target=target,
                 labels=self._images.labels(app),
+                build_args=_arguments(decision) if decision.plan.in_repository else None,
                 on_line=progress.detail,
                 timeout=self._config.timeout,
                 idle_timeout=self._config.idle_timeout,
             )
+
+
+def _arguments(decision: Decision) -> dict[str, str]:
+    pairs = (word.partition("=") for word in decision.value("build-args").split())
+    return {name: value for name, _, value in pairs}

@@ -138,6 +138,21 @@ def test_app_json_says_which_config_vars_are_needed(box: Box) -> None:
     assert json.loads(box.ssh("config:show", "needy", "--json").out) == config
 
 
+def test_a_dockerfile_gets_arguments_and_a_stage(box: Box) -> None:
+    dockerfile = (
+        f"{DOCKERFILE.replace('paasd/python:3.13', 'paasd/python:3.13 AS made')}ARG WORD=none\n"
+        'RUN echo $WORD > answer.txt\nCMD ["python3", "app.py"]\nFROM made AS broken\nRUN false\n'
+    )
+    files = {"app.py": SERVER, "answer.txt": "", "docker/Web": dockerfile}
+    box.ssh("apps:create", "arguments")
+    for key, value in (("dockerfile", "docker/Web"), ("target", "made"), ("build-args", "WORD=given")):
+        assert box.ssh("builds:set", "arguments", key, value).status == 0
+    pushed = box.push(box.repository(files), "arguments")
+    assert pushed.status == 0, pushed.err
+    assert box.get("arguments").text == "given\n"
+    assert "must be words such as" in box.ssh("builds:set", "arguments", "build-args", "A-B=1").err
+
+
 FIXED = SERVER.replace('int(os.environ["PORT"])', "8123")
 
 
