@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from paasd import events
 from paasd.database import Database, Transaction, new_id, now
 from paasd.errors import InvalidInput
-from paasd.models import Actor, App, Setting, config_key, shown
+from paasd.models import Actor, App, Setting
+from paasd.names import config_key, shown
 
 COMMAND = "builds:set"
 """The origin of what this table holds."""

@@ -15,7 +15,7 @@ from paasd.build.output import BuildOutput, title
 from paasd.build.trace import decode
 from paasd.docker_engine import DockerEngine
 from paasd.errors import BuildFailed, EngineError, InvalidInput, SourceRejected
-from paasd.models import shown
+from paasd.names import shown
 
 _EXIT_CODE = re.compile(r"exit code: (\d+)")
 _SYNTAX = re.compile(r"(?:#|//)\s*syntax\s*=\s*(.*?)\s*", re.IGNORECASE)
