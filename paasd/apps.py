@@ -9,7 +9,8 @@ from typing import Any
 from paasd import events, projects
 from paasd.database import Database, Row, Transaction, new_id, now
 from paasd.errors import AlreadyExists, InvalidInput, NotFound
-from paasd.models import Actor, App, app_name, process_type, shown
+from paasd.models import Actor, App
+from paasd.names import app_name, process_type, shown
 
 ENVIRONMENTS = ("production", "staging", "preview")
 MAX_SCALE = 50

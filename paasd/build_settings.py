@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from paasd import events
 from paasd.database import Database, Transaction, new_id, now
 from paasd.errors import InvalidInput
-from paasd.models import Actor, App, Setting, config_key, shown
+from paasd.models import Actor, App, Setting
+from paasd.names import config_key, shown
 
 COMMAND = "builds:set"
 """The origin of what this table holds."""
@@ -21,6 +22,7 @@ _PATH = re.compile(r"[A-Za-z0-9_.@+-]+(?:/[A-Za-z0-9_.@+-]+)*")
 _GLOB = re.compile(r"!?[A-Za-z0-9_.@+*?\[\]{},/-]+")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,39}")
+_ARGUMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}=[\x21-\x7e]{0,1000}")
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9.+-]{1,99}")
 
 
@@ -95,6 +97,10 @@ KEYS: Mapping[str, Key] = {
     "release-command": Key(_command, "Runs in the new image before it goes live."),
     "port": Key(_port, "Port that the web process listens on, given to it as PORT."),
     "output-dir": Key(_path, "Folder of a built site that is served as static files."),
+    "build-args": Key(
+        _words(_matching(_ARGUMENT, ""), "words such as NODE_ENV=production"),
+        "ARG values for a Dockerfile; no secrets, since they stay in the image's history.",
+    ),
     "build-env": Key(_words(config_key, "names of config vars, such as SENTRY_TOKEN"), "Config vars the build sees."),
 }
 

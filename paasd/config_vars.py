@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from paasd import events
 from paasd.database import Database, Transaction
 from paasd.errors import InvalidInput
-from paasd.models import MAX_CONFIG_VALUE, Actor, App, ConfigVarNeed, Secret, config_key
+from paasd.models import MAX_CONFIG_VALUE, Actor, App, ConfigVarNeed, Secret
+from paasd.names import config_key
 from paasd.secrets import Vault
 
 _GENERATED = 32

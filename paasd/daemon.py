@@ -22,6 +22,7 @@ from paasd.api.v1.domains import DomainsResource
 from paasd.api.v1.intake import IntakeResource
 from paasd.api.v1.keys import KeysResource
 from paasd.api.v1.logs import LogsResource
+from paasd.api.v1.matrix import MatrixResource
 from paasd.api.v1.ps import PsResource
 from paasd.api.v1.pushes import PushesResource
 from paasd.api.v1.registry import RegistryResource
@@ -36,6 +37,8 @@ from paasd.build.builds import Builds
 from paasd.build.decision import Planner
 from paasd.build.disk import Disk
 from paasd.build.limits import ensure_limits
+from paasd.build.making import Maker
+from paasd.build.matrix import Matrix
 from paasd.build.network import BuildNetwork
 from paasd.build.queue import BuildQueue
 from paasd.build.registry import Registries
@@ -110,7 +113,9 @@ class Daemon:
         build_settings = BuildSettings(database)
         planner = Planner(config, buildpacks, bases, build_settings)
         images = AppImages(config, database, engine)
-        builder = Builder(config, engine, builds, queue, planner, buildpacks, bases, images, build_settings, disk)
+        maker = Maker(config.build, engine, buildpacks, bases, images, build_settings, disk)
+        builder = Builder(config, builds, queue, planner, maker, images, build_settings, disk)
+        matrix = Matrix(queue, planner, maker)
         deployments, instances = Deployments(database), Instances(database, config.label)
         retirement = Retirement(driver, instances, edge.in_flight, config.run)
         rollout = Rollout(driver, instances, Health(driver), config)
@@ -188,6 +193,7 @@ class Daemon:
             ReleasesResource(releases, deployments, deployer),
             BuildsResource(builds, deployer),
             BuildSettingsResource(build_settings, builder, planner, repositories),
+            MatrixResource(matrix, config_vars, repositories),
             DomainsResource(domains, lifecycle),
             KeysResource(self._keys, self._users, self._ssh.disconnect_key),
             LogsResource(Logs(driver)),

@@ -17,7 +17,8 @@ from paasd.config_vars import ConfigVars
 from paasd.deploy import Deployer
 from paasd.drivers.base import Driver
 from paasd.errors import Cancelled, PaasdError
-from paasd.models import Actor, App, Route, Secret, branch_name
+from paasd.models import Actor, App, Route, Secret
+from paasd.names import branch_name
 from paasd.progress import Progress
 from paasd.projects import Projects
 from paasd.release import Releases

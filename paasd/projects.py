@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from paasd.database import Database, Row, Transaction, new_id, now
 from paasd.errors import NotFound
-from paasd.models import Project, app_name, shown
+from paasd.models import Project
+from paasd.names import app_name, shown
 
 
 async def ensure(tx: Transaction, organization_id: str, name: str) -> Project:

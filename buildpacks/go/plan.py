@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from paasd.build.plan import Plan, Settings, Source
 from paasd.errors import InvalidInput, SourceRejected
-from paasd.models import ProcessType, process_type, shown
+from paasd.models import ProcessType
+from paasd.names import process_type, shown
 
 _FOLDER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]*")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

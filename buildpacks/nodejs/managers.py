@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from paasd.build.plan import Source
 from paasd.errors import SourceRejected
-from paasd.models import shown
+from paasd.names import shown
 
 from .manifest import Package
 

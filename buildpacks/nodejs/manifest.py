@@ -11,7 +11,7 @@ from typing import Any
 
 from paasd.build.plan import Source
 from paasd.errors import SourceRejected
-from paasd.models import shown
+from paasd.names import shown
 
 FILE = "package.json"
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9@_.+~/-]+")

@@ -9,7 +9,8 @@ from typing import Any
 
 from paasd.build.plan import Plan, Settings, Source
 from paasd.errors import SourceRejected
-from paasd.models import ProcessType, shown
+from paasd.models import ProcessType
+from paasd.names import shown
 
 from . import frameworks
 from .frameworks import Framework

@@ -10,7 +10,7 @@ from semantic_version import NpmSpec, Version
 
 from paasd.build.plan import Settings, Source
 from paasd.errors import SourceRejected
-from paasd.models import shown
+from paasd.names import shown
 
 from .manifest import Package
 

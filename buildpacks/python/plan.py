@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from paasd.build.plan import Plan, Settings, Source
 from paasd.errors import SourceRejected
-from paasd.models import ProcessType, shown
+from paasd.models import ProcessType
+from paasd.names import shown
 
 from . import dependencies, django, libraries, start, versions
 from .dependencies import Dependencies, is_python

@@ -11,7 +11,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from paasd.build.plan import Settings, Source
 from paasd.errors import SourceRejected
-from paasd.models import shown
+from paasd.names import shown
 
 from .documents import pyproject, table, toml
 

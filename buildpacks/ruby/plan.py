@@ -7,7 +7,8 @@ from typing import Any
 
 from paasd.build.plan import Plan, Settings, Source
 from paasd.errors import SourceRejected
-from paasd.models import ProcessType, shown
+from paasd.models import ProcessType
+from paasd.names import shown
 
 _SCRIPTS = ("app.rb", "main.rb", "server.rb")
 _RUBY_LINE = re.compile(r"^\s*ruby[\s(]+([^#\n]+)", re.MULTILINE)

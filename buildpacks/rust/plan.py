@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 from paasd.build.plan import Plan, Settings, Source
 from paasd.errors import InvalidInput, SourceRejected
-from paasd.models import ProcessType, process_type, shown
+from paasd.models import ProcessType
+from paasd.names import process_type, shown
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 _FOLDER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]*")

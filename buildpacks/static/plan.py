@@ -6,7 +6,8 @@ import re
 
 from paasd.build.plan import Plan, Settings, Source
 from paasd.errors import SourceRejected
-from paasd.models import ProcessType, shown
+from paasd.models import ProcessType
+from paasd.names import shown
 
 _LINE = re.compile(r"(\w+):\s*(\S.*?)?\s*(?:\s#.*)?", re.IGNORECASE)
 _FOLDER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]*")

@@ -15,7 +15,8 @@ from aiohttp import web
 from paasd.apps import Apps
 from paasd.errors import InvalidInput, PaasdError, from_exception
 from paasd.identity.policy import Action, authorize
-from paasd.models import Actor, App, shown
+from paasd.models import Actor, App
+from paasd.names import shown
 from paasd.progress import Progress
 
 _log = logging.getLogger(__name__)

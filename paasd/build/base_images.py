@@ -13,9 +13,8 @@ import os
 import tempfile
 import time
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,23 +40,11 @@ _ENVIRONMENT = {
     "NODE_EXTRA_CA_CERTS": CA_BUNDLE,
 }
 
-_PREFIX = "paasd/"
-_LOADED = "Loaded image: "
+PREFIX = "paasd/"
 _AGAIN_AFTER = 3600.0
 """Seconds before an outdated base image that could not be renewed is tried again."""
 
 OnLine = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class BaseImage:
-    name: str
-    """Full, with its tag."""
-    size: int
-    """Bytes."""
-    created_at: float
-    state: str
-    """`current`, `stale`, or `unknown` when no buildpack of this box brings it."""
 
 
 class BaseImages:
@@ -109,41 +96,6 @@ class BaseImages:
                 progress.warn(f"{image} could not be renewed, so the one that is there is used: {error.detail}")
         return image
 
-    async def present(self) -> list[BaseImage]:
-        """The base images that the engine has, those first that others are made on."""
-        found = await self._engine.request(
-            "GET", "/images/json", params={"filters": {"label": ["paasd.base"], "reference": [f"{_PREFIX}*"]}}
-        )
-        images = [
-            BaseImage(tag, int(image["Size"]), float(image["Created"]), await self._state(tag))
-            for image in found
-            for tag in image.get("RepoTags") or ()
-            if tag.startswith(_PREFIX)
-        ]
-        return sorted(images, key=lambda image: (not image.name.startswith(f"{_PREFIX}{BASE}:"), image.name))
-
-    async def _state(self, tag: str) -> str:
-        try:
-            return await self.state(tag.removeprefix(_PREFIX))
-        except PaasdError:  # made by another version of paasd
-            return "unknown"
-
-    async def export(self, names: Sequence[str]) -> AsyncIterator[bytes]:
-        """Base images by full name, as a tar that `load` takes."""
-        params = [("names", name) for name in names]
-        async with self._engine.stream("GET", "/images/get", params=params, open_timeout=None) as stream:
-            async for chunk in stream.chunks():
-                yield chunk
-
-    async def load(self, tar: AsyncIterator[bytes]) -> list[str]:
-        """Take what `export` gave; returns the names. Raises EngineError."""
-        async with self._engine.stream("POST", "/images/load", data=tar, open_timeout=None) as stream:
-            answers = [answer async for answer in stream.json_lines()]
-        if failed := next((answer["error"] for answer in answers if "error" in answer), None):
-            raise EngineError(f"the container engine did not take the images: {failed}")
-        lines = [str(answer.get("stream", "")).strip() for answer in answers]
-        return [line.removeprefix(_LOADED) for line in lines if line.startswith(_LOADED)]
-
     def names(self) -> list[str]:
         return self._recipes.names()
 
@@ -173,7 +125,7 @@ class BaseImages:
 
     def _image(self, ref: Reference, suite: str) -> str:
         recipe = self._recipes.get(ref)
-        return f"paasd/{ref.name}:{ref.version if recipe.versioned else suite}"
+        return f"{PREFIX}{ref.name}:{ref.version if recipe.versioned else suite}"
 
     def _digest(self, ref: Reference, suite: str, host: Host) -> str:
         """Of all that goes into an image, and into those it needs."""
@@ -195,15 +147,19 @@ class BaseImages:
 
     async def identity(self, image: str) -> str:
         """What changes when a base image is made anew."""
-        return await self._hash_of(image) or ""
+        found = await self._inspect(image)
+        return str(found["Id"]) if found else ""
 
     async def _hash_of(self, image: str) -> str | None:
+        found = await self._inspect(image)
+        return (found["Config"]["Labels"] or {}).get(_HASH, "") if found else None
+
+    async def _inspect(self, image: str) -> dict[str, Any] | None:
         try:
-            found = await self._engine.request("GET", f"/images/{image}/json")
+            found: dict[str, Any] = await self._engine.request("GET", f"/images/{image}/json")
         except EngineNotFound:
             return None
-        hash_: str | None = (found["Config"]["Labels"] or {}).get(_HASH)
-        return hash_
+        return found
 
     async def _bootstrap(self, suite: str, image: str, digest: str, on_line: OnLine) -> None:
         host = await self.host()

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping
 
 from paasd import failpoints
 from paasd.build.app_images import AppImages, ImageFacts
-from paasd.build.assembly import DOCKERFILE, TEST_STAGE, base_images, build_context, build_files, digest, test_files
-from paasd.build.base_images import BaseImages
-from paasd.build.buildkit import BuildResult, build_image
-from paasd.build.buildpacks import Buildpacks
 from paasd.build.builds import BuildLog, BuildRecord, BuildRow, Builds
 from paasd.build.decision import Decision, Planner, is_watched, require_config_vars
 from paasd.build.disk import Disk
+from paasd.build.making import Maker, Phases
 from paasd.build.queue import BuildQueue
 from paasd.build_settings import BuildSettings
 from paasd.config import Config
-from paasd.docker_engine import DockerEngine
 from paasd.errors import Cancelled, EngineError, NothingToDeploy, PaasdError, Superseded
 from paasd.models import App, Build, Checkout, Push, Release, Secret, Status
 from paasd.progress import Progress
@@ -27,42 +20,23 @@ from paasd.progress import Progress
 OpenCheckout = Callable[[], Awaitable[Checkout]]
 
 
-@dataclass
-class _Phases:
-    """Seconds by phase."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @asynccontextmanager
-    async def timed(self, name: str) -> AsyncIterator[None]:
-        started = time.monotonic()
-        try:
-            yield
-        finally:
-            self.seconds[name] = round(time.monotonic() - started, 3)
-
-
 class Builder:
     def __init__(
         self,
         config: Config,
-        engine: DockerEngine,
         builds: Builds,
         queue: BuildQueue,
         planner: Planner,
-        buildpacks: Buildpacks,
-        bases: BaseImages,
+        maker: Maker,
         images: AppImages,
         settings: BuildSettings,
         disk: Disk,
     ) -> None:
         self._config = config
-        self._engine = engine
         self._builds = builds
         self._queue = queue
         self._planner = planner
-        self._buildpacks = buildpacks
-        self._bases = bases
+        self._maker = maker
         self._images = images
         self._settings = settings
         self._disk = disk
@@ -142,7 +116,7 @@ class Builder:
         config: Mapping[str, Secret],
         live_revision: str | None,
     ) -> Build:
-        phases = _Phases()
+        phases = Phases()
         progress.step(f"Detecting how to build {app.name} ({build.branch}, {build.revision[:8]})")
         async with phases.timed("plan"):
             decision = await self._planner.decide(app, checkout)
@@ -174,62 +148,31 @@ class Builder:
         build: BuildRow,
         decision: Decision,
         config: Mapping[str, Secret],
-        phases: _Phases,
+        phases: Phases,
         progress: Progress,
     ) -> tuple[str, BuildRecord, ImageFacts]:
         """The image, made now or by an earlier build of the same inputs."""
         plan = decision.plan
         async with phases.timed("base images"):
-            images = await base_images(self._bases, plan, progress)
-        env = {name: config[name] for name in decision.value("build-env").split() if name in config}
-        cache = await self._settings.cache_name(app)
-        files = await build_files(self._buildpacks, self._bases, plan, images, cache, env)
-        identities = {name: await self._bases.identity(full) for name, full in images.items()}
-        test = decision.value("test-command")
-        inputs = digest(decision.checkout.tree, plan, {**files, "test": test}, identities)
-        record = BuildRecord(plan.buildpack, plan.versions, tuple(decision.lines), phases.seconds, inputs)
-        if earlier := await self._builds.same_inputs(app, inputs):
+            prepared = await self._maker.prepare(app, decision, config, progress)
+        record = BuildRecord(plan.buildpack, plan.versions, tuple(decision.lines), phases.seconds, prepared.inputs)
+        if earlier := await self._builds.same_inputs(app, prepared.inputs):
             if (facts := await self._images.facts(earlier.image)) is not None:
                 progress.step(f"Nothing changed since build {earlier.number}: using its image")
                 return earlier.image, record.of(earlier.image, facts.size), facts
         progress.step(f"Building {app.name} with the buildpack {plan.buildpack}")
         await failpoints.hit("before-image")
         image = self._images.name(app, build)
-        async with phases.timed("build"), self._disk.watched():
-            result = await self._run(app, decision, files, image, progress)
+        async with phases.timed("build"):
+            result = await self._maker.make(app, prepared, image, progress)
         progress.detail(f"Built in {phases.seconds['build']:.1f} s")
-        if test:
-            progress.step(f"Testing: {test}")
-            files = test_files(self._buildpacks, plan, files, test, image, env)
-            async with phases.timed("test"), self._disk.watched():
-                await self._run(app, decision, files, "", progress, target=TEST_STAGE)
+        if prepared.test:
+            async with phases.timed("test"):
+                await self._maker.test(app, prepared, image, progress)
         made = await self._images.facts(image)
         if made is None:
             raise EngineError(f"the image {image} was removed behind paasd's back", hint="Push again.")
         return image, record.of(image, made.size, result), made
-
-    async def _run(
-        self,
-        app: App,
-        decision: Decision,
-        files: Mapping[str, str],
-        image: str,
-        progress: Progress,
-        *,
-        target: str = "",
-    ) -> BuildResult:
-        plan = decision.plan
-        return await build_image(
-            self._engine,
-            await build_context(plan, decision.checkout, files),
-            tag=image,
-            dockerfile=DOCKERFILE if files else plan.dockerfile,
-            target=target or plan.target,
-            labels=self._images.labels(app),
-            on_line=progress.detail,
-            timeout=self._config.build.timeout,
-            idle_timeout=self._config.build.idle_timeout,
-        )
 
 
 async def _require_change(decision: Decision, checkout: Checkout, live_revision: str | None) -> None:

@@ -15,7 +15,7 @@ from paasd.build.output import BuildOutput, title
 from paasd.build.trace import decode
 from paasd.docker_engine import DockerEngine
 from paasd.errors import BuildFailed, EngineError, InvalidInput, SourceRejected
-from paasd.models import shown
+from paasd.names import shown
 
 _EXIT_CODE = re.compile(r"exit code: (\d+)")
 _SYNTAX = re.compile(r"(?:#|//)\s*syntax\s*=\s*(.*?)\s*", re.IGNORECASE)
@@ -73,7 +73,9 @@ async def build_image(
         if whole.expired():
             raise _too_long(f"the build took longer than {timeout:g} s", "build.timeout") from None
         if idle.expired():
-            raise _too_long(f"the build printed nothing for {idle_timeout:g} s", "build.idle_timeout") from None
+            error = _too_long(f"the build printed nothing for {idle_timeout:g} s", "build.idle_timeout")
+            error.hint += " When no build gets anywhere, ask: paasd doctor"
+            raise error from None
         raise
     except asyncio.CancelledError:
         await asyncio.shield(_cancel(engine, build_id))

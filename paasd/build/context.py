@@ -15,7 +15,7 @@ from paasd.build.buildkit import pin_frontend
 from paasd.build.dockerignore import DockerIgnore
 from paasd.build.plan import Source
 from paasd.errors import SourceRejected
-from paasd.models import shown
+from paasd.names import shown
 
 BLOCK = 512
 _END = b"\0" * (2 * BLOCK)

@@ -12,7 +12,7 @@ from paasd.build import dockerfile_rules
 from paasd.build.base_images import BaseImages
 from paasd.build.buildpacks import Buildpacks
 from paasd.build.plan import Plan, Settings
-from paasd.build_settings import AUTOMATIC, COMMAND, BuildSettings
+from paasd.build_settings import AUTOMATIC, COMMAND, BuildSettings, checked
 from paasd.config import Config
 from paasd.errors import SourceRejected
 from paasd.models import App, Checkout, Manifest, ProcessType, Setting
@@ -54,11 +54,11 @@ class Planner:
         self._bases = bases
         self._settings = settings
 
-    async def decide(self, app: App, checkout: Checkout, *, version: str = "") -> Decision:
-        """`version` of the language beats all settings. Raises SourceRejected."""
+    async def decide(self, app: App, checkout: Checkout, *, language: str = "", version: str = "") -> Decision:
+        """`language` (a buildpack's name) and its `version` beat all settings. Raises SourceRejected."""
         chosen = await self._settings.get(app)
-        if version:
-            chosen["version"] = Setting(version, "the command")
+        given = {"builder": language, "version": version}
+        chosen |= {key: Setting(checked(key, value), "the command") for key, value in given.items() if value}
         suites = (await self._bases.host()).suites
         return await asyncio.to_thread(self._decide, checkout, chosen, suites)
 

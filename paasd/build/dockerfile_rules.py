@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from paasd.errors import SourceRejected
-from paasd.models import shown
+from paasd.names import shown
 
 _CONTINUED = re.compile(r"[\\`]\s*$")
 _QUOTES = str.maketrans("", "", "\"'\\`")

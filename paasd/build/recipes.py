@@ -16,7 +16,7 @@ import jinja2
 from paasd.build.bootstrap import CA_BUNDLE
 from paasd.build.templates import environment
 from paasd.errors import InvalidInput, NotFound
-from paasd.models import shown
+from paasd.names import shown
 
 BASE = "base"
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,39}")

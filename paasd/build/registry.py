@@ -11,7 +11,8 @@ from paasd import events
 from paasd.database import Database, now
 from paasd.docker_engine import DockerEngine
 from paasd.errors import BuildFailed, EngineError, InvalidInput, NotFound, PaasdError
-from paasd.models import Actor, App, Release, Secret, shown
+from paasd.models import Actor, App, Release, Secret
+from paasd.names import shown
 from paasd.progress import Progress
 from paasd.secrets import Vault
 

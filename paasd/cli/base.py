@@ -20,6 +20,7 @@ from paasd.errors import InvalidInput
 from paasd.progress import Progress
 
 if TYPE_CHECKING:
+    from paasd.build.base_catalog import BaseCatalog
     from paasd.build.base_images import BaseImages
 
 _CHUNK = 1024 * 1024
@@ -32,7 +33,7 @@ _CHUNK = 1024 * 1024
 def build(cli: Cli, config_file: Path | None, data_dir: Path, names: tuple[str, ...]) -> None:
     """Make base images from the host's package sources, unless they are up to date. Needs root."""
 
-    async def work(bases: BaseImages, progress: Progress) -> None:
+    async def work(bases: BaseImages, catalog: BaseCatalog, progress: Progress) -> None:
         for name in names or ("base",):
             cli.console.print(f"-----> {await bases.ensure(name, progress)} is up to date")
 
@@ -46,8 +47,8 @@ def build(cli: Cli, config_file: Path | None, data_dir: Path, names: tuple[str, 
 def listing(cli: Cli, config_file: Path | None, data_dir: Path, as_json: bool) -> None:
     """List the base images that the engine has, and whether they fit what the host has now."""
 
-    async def work(bases: BaseImages, progress: Progress) -> None:
-        images = await bases.present()
+    async def work(bases: BaseImages, catalog: BaseCatalog, progress: Progress) -> None:
+        images = await catalog.present()
         rows = [
             (i.name, i.state, f"{i.size / 1e6:.0f} MB", datetime.fromtimestamp(i.created_at, UTC).isoformat())
             for i in images
@@ -68,8 +69,8 @@ def update(cli: Cli, config_file: Path | None, data_dir: Path, names: tuple[str,
     """Make base images (by default all there are) anew, with the newest packages. Apps get them with their next push.
     Needs root."""
 
-    async def work(bases: BaseImages, progress: Progress) -> None:
-        wanted = names or tuple(i.name.removeprefix("paasd/") for i in await bases.present() if i.state != "unknown")
+    async def work(bases: BaseImages, catalog: BaseCatalog, progress: Progress) -> None:
+        wanted = names or tuple(i.name.removeprefix("paasd/") for i in await catalog.present() if i.state != "unknown")
         for name in wanted:
             cli.console.print(f"-----> {await bases.ensure(name, progress, anew=True)} is new")
 
@@ -84,13 +85,13 @@ def update(cli: Cli, config_file: Path | None, data_dir: Path, names: tuple[str,
 def export(cli: Cli, config_file: Path | None, data_dir: Path, file: Path, names: tuple[str, ...]) -> None:
     """Write base images (by default all) to a file, for a box that cannot make them."""
 
-    async def work(bases: BaseImages, progress: Progress) -> None:
-        present = [image.name for image in await bases.present()]
+    async def work(bases: BaseImages, catalog: BaseCatalog, progress: Progress) -> None:
+        present = [image.name for image in await catalog.present()]
         wanted = ["paasd/" + name.replace("@", ":") for name in names] or present
         if missing := [name for name in wanted if name not in present] or (not wanted and ["any base image"]):
             raise InvalidInput(f"the engine does not have {', '.join(missing)}", hint="List them: paasd base:list")
         with file.open("wb") as target:
-            async for chunk in bases.export(wanted):
+            async for chunk in catalog.export(wanted):
                 await asyncio.to_thread(target.write, chunk)
         cli.console.print(
             f"-----> Wrote {len(wanted)} images to {file}; take them in with: paasd base:import {file.name}"
@@ -106,28 +107,32 @@ def export(cli: Cli, config_file: Path | None, data_dir: Path, file: Path, names
 def import_(cli: Cli, config_file: Path | None, data_dir: Path, file: Path) -> None:
     """Take in base images that base:export wrote on another box."""
 
-    async def work(bases: BaseImages, progress: Progress) -> None:
-        for name in await bases.load(_chunks(file)):
+    async def work(bases: BaseImages, catalog: BaseCatalog, progress: Progress) -> None:
+        for name in await catalog.load(_chunks(file)):
             cli.console.print(f"-----> {name}")
 
     _with_bases(cli, config_file, data_dir, work)
 
 
 def _with_bases(
-    cli: Cli, config_file: Path | None, data_dir: Path, work: Callable[[BaseImages, Progress], Awaitable[None]]
+    cli: Cli,
+    config_file: Path | None,
+    data_dir: Path,
+    work: Callable[[BaseImages, BaseCatalog, Progress], Awaitable[None]],
 ) -> None:
     progress = Progress()
     progress.add(cli.console.print)
 
     async def run() -> None:
-        async with _opened(config_file, data_dir) as bases:
-            await work(bases, progress)
+        async with _opened(config_file, data_dir) as (bases, catalog):
+            await work(bases, catalog, progress)
 
     asyncio.run(run())
 
 
 @asynccontextmanager
-async def _opened(config_file: Path | None, data_dir: Path) -> AsyncIterator[BaseImages]:
+async def _opened(config_file: Path | None, data_dir: Path) -> AsyncIterator[tuple[BaseImages, BaseCatalog]]:
+    from paasd.build.base_catalog import BaseCatalog
     from paasd.build.base_images import BaseImages
     from paasd.build.buildpacks import Buildpacks
     from paasd.docker_engine import DockerEngine
@@ -137,7 +142,8 @@ async def _opened(config_file: Path | None, data_dir: Path) -> AsyncIterator[Bas
     try:
         # Not in the data directory, where root's files would be in the daemon's way.
         with tempfile.TemporaryDirectory(prefix="paasd-base-", dir="/var/tmp") as work_dir:
-            yield BaseImages(engine, config.build, Buildpacks(ROOT / "buildpacks").recipes, Path(work_dir))
+            bases = BaseImages(engine, config.build, Buildpacks(ROOT / "buildpacks").recipes, Path(work_dir))
+            yield bases, BaseCatalog(engine, bases)
     finally:
         await engine.close()
 

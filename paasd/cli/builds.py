@@ -99,6 +99,35 @@ def set_port(context: click.Context, app: str, port: str) -> None:
     context.invoke(set_, app=app, key="port", value=(port,) if port else ())
 
 
+_LANGUAGES = ("python", "nodejs", "go", "rust", "ruby", "php")
+
+
+@root.command("builds:matrix", examples=("builds:matrix blog --python 3.11,3.13", "builds:matrix blog 20 22 --json"))
+@app_argument
+@click.argument("versions", nargs=-1)
+@json_option
+@click.pass_obj
+def matrix(cli: Cli, /, app: str, versions: tuple[str, ...], as_json: bool, **languages: str | None) -> int:
+    """Build and test the pushed code with several versions of its language side by side, without releasing any."""
+    named = {name: text for name, text in languages.items() if text}
+    if len(named) > 1 or bool(named) == bool(versions):
+        raise InvalidInput("name the versions once", hint=f"For example: builds:matrix {app} --python 3.11,3.13")
+    language, text = next(iter(named.items()), ("", ""))
+    body = {"language": language, "versions": [*versions, *filter(None, text.split(","))]}
+    shown = (lambda line: None) if as_json else cli.console.print
+    trials = cli.client.stream("POST", app_path(app, "matrix"), body, shown)["items"]
+    if as_json:
+        cli.console.json(trials)
+    else:
+        rows = [(t["version"], t["outcome"], f"{t['seconds']:.1f} s") for t in trials]
+        cli.console.table(("VERSION", "OUTCOME", "TOOK"), rows)
+    return 0 if all(t["outcome"] in ("passed", "built") for t in trials) else 1
+
+
+for _language in _LANGUAGES:
+    click.option(f"--{_language}", metavar="VERSIONS", help=f"Versions of {_language}, with commas.")(matrix)
+
+
 @root.command("builds:cache:clear", examples=("builds:cache:clear blog",))
 @app_argument
 @click.pass_obj

@@ -14,7 +14,7 @@ from paasd.cli.console import as_json
 from paasd.cli.framework import Cli, app_argument, app_path, json_option
 from paasd.cli.root import root
 from paasd.errors import InvalidInput, NotFound
-from paasd.models import config_key
+from paasd.names import config_key
 
 _no_restart = click.option("--no-restart", is_flag=True, help="Only store; the next release uses it.")
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
+import secrets
 from pathlib import Path
 from typing import Any
 
 from paasd.build.base_images import BaseImages
+from paasd.build.buildkit import build_image
 from paasd.build.buildpacks import Buildpacks
+from paasd.build.context import file_entries
 from paasd.build.limits import MEND, limits_of, missing_limits
 from paasd.build.recipes import BASE
 from paasd.config import Config
@@ -25,6 +28,7 @@ _FLOORS = (
     ("Docker", (29, 5, 1), "CVE-2026-41567"),
 )
 """Component, first version without the weakness, what it is."""
+_BUILD_TIMEOUT = 20.0
 _INTERFACES = Path("/sys/class/net")
 _CGROUP_DRIVER = (
     'Put {"exec-opts": ["native.cgroupdriver=cgroupfs"]} into /etc/docker/daemon.json and restart the engine;'
@@ -41,7 +45,7 @@ async def check(config: Config, buildpacks: Path) -> list[Finding]:
         found = [ok("engine", f"Docker {version['Version']} answers at {config.docker_host}, API {api}")]
         found += [_storage(info), *_limits(info), await _build_limits(config, info), *floors(versions(version))]
         found += [space("engine disk", Path(info.get("DockerRootDir", "/var/lib/docker")), config.keep.free_bytes)]
-        found.append(await _bridge(engine))
+        found += [await _bridge(engine), await _builder(engine)]
         return [*found, await _base_image(engine, config, buildpacks)]
     except EngineUnavailable as error:
         return [fail("engine", error.detail, _START)]
@@ -118,6 +122,25 @@ async def _bridge(engine: DockerEngine) -> Finding:
         text = f"the interface {name} is gone, so that builds have no network"
         return fail("build network", text, "Restart the engine: systemctl restart docker")
     return ok("build network", name)
+
+
+async def _builder(engine: DockerEngine) -> Finding:
+    """BuildKit of Docker 20.10 can get into a loop in which every build waits for ever (moby/buildkit issue 2526)."""
+    tag = f"paasd/doctor:{secrets.token_hex(4)}"
+    try:
+        await build_image(
+            engine,
+            file_entries({"Dockerfile": f"FROM scratch\nLABEL paasd.doctor={tag}\n"}, end=True),
+            tag=tag,
+            on_line=lambda line: None,
+            timeout=_BUILD_TIMEOUT,
+            idle_timeout=_BUILD_TIMEOUT,
+        )
+        await engine.request("DELETE", f"/images/{tag}")
+    except PaasdError as error:
+        mend = "Restart the engine, apps come back with it: systemctl restart docker"
+        return fail("builder", f"an empty build did not end: {error.detail}", mend)
+    return ok("builder", "an empty build works")
 
 
 async def _base_image(engine: DockerEngine, config: Config, buildpacks: Path) -> Finding:

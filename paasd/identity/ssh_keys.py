@@ -16,7 +16,8 @@ from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 from paasd import events
 from paasd.database import Database, Row, new_id, now
 from paasd.errors import AlreadyExists, InvalidInput, NotFound
-from paasd.models import Actor, shown
+from paasd.models import Actor
+from paasd.names import shown
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _MAX_TEXT = 16 * 1024

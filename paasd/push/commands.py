@@ -7,7 +7,7 @@ import shlex
 from dataclasses import dataclass
 
 from paasd.errors import InvalidInput
-from paasd.models import app_name, shown
+from paasd.names import app_name, shown
 
 MAX_COMMAND = 64 * 1024
 GIT_PROTOCOL = re.compile(r"version=[012]")

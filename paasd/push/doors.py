@@ -10,7 +10,8 @@ from paasd.errors import PaasdError
 from paasd.identity.sessions import Sessions
 from paasd.identity.ssh_keys import SshKeys
 from paasd.identity.users import Users
-from paasd.models import Actor, Secret, shown
+from paasd.models import Actor, Secret
+from paasd.names import shown
 from paasd.push.receive import Receive
 from paasd.push.session import GitService, Session
 

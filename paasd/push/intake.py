@@ -19,7 +19,8 @@ from urllib.parse import urlsplit
 from paasd.config import Config
 from paasd.errors import DeployFailed, InvalidInput, PaasdError, SourceRejected
 from paasd.identity.sessions import Sessions
-from paasd.models import Actor, App, branch_name, shown
+from paasd.models import Actor, App
+from paasd.names import branch_name, shown
 from paasd.progress import Progress
 from paasd.source import archive, git
 from paasd.source.repositories import Repositories

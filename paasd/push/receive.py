@@ -16,7 +16,8 @@ from paasd.errors import Conflict, InvalidInput, NotFound, PaasdError
 from paasd.identity.policy import Action, authorize
 from paasd.identity.sessions import Sessions
 from paasd.lifecycle import Lifecycle
-from paasd.models import Actor, App, Checkout, Push, RefUpdate, Release, branch_name, shown
+from paasd.models import Actor, App, Checkout, Push, RefUpdate, Release
+from paasd.names import branch_name, shown
 from paasd.progress import Progress
 from paasd.push.landings import NOTHING, Landings
 from paasd.push.session import GitService, Session

@@ -11,7 +11,8 @@ from pathlib import Path
 import aiohttp
 
 from paasd.errors import EdgeError, InvalidInput
-from paasd.models import Endpoint, Route, app_name
+from paasd.models import Endpoint, Route
+from paasd.names import app_name
 
 _TIMEOUT = aiohttp.ClientTimeout(total=5)
 _ENDPOINT = re.compile(r"([0-9.]+):([0-9]+)/([0-9]+)")

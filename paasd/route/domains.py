@@ -9,7 +9,8 @@ from paasd import events
 from paasd.config import HttpConfig
 from paasd.database import Database, now
 from paasd.errors import AlreadyExists, InvalidInput, NotFound
-from paasd.models import Actor, App, Site, shown
+from paasd.models import Actor, App, Site
+from paasd.names import shown
 
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 

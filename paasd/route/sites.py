@@ -13,7 +13,8 @@ import jinja2
 
 from paasd.config import HttpConfig
 from paasd.errors import InvalidInput, InvalidSite
-from paasd.models import Site, app_name, shown
+from paasd.models import Site
+from paasd.names import app_name, shown
 
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")

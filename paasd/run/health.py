@@ -15,7 +15,8 @@ import aiohttp
 
 from paasd.drivers.base import Driver
 from paasd.errors import HealthCheckFailed, InvalidInput
-from paasd.models import App, Instance, InstanceState, Release, shown
+from paasd.models import App, Instance, InstanceState, Release
+from paasd.names import shown
 from paasd.run.instances import InstanceRow
 
 _POLL = 0.01

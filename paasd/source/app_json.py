@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from paasd.errors import InvalidInput, SourceRejected
-from paasd.models import ConfigVarNeed, config_key, process_type, shown
+from paasd.models import ConfigVarNeed
+from paasd.names import config_key, process_type, shown
 from paasd.source.documents import json_document, table
 
 FILE = "app.json"

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from paasd.errors import PaasdError, SourceRejected
-from paasd.models import shown
+from paasd.names import shown
 from paasd.source import git
 
 MAX_FILES = 300_000

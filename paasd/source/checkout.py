@@ -14,7 +14,8 @@ from itertools import chain, islice
 from pathlib import Path, PurePosixPath
 
 from paasd.errors import SourceRejected
-from paasd.models import Manifest, shown
+from paasd.models import Manifest
+from paasd.names import shown
 from paasd.source import git
 from paasd.source.manifest import read_manifest
 from paasd.source.tree import SUBMODULE, SYMLINK, Entry, read_objects, read_tree

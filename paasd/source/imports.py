@@ -10,7 +10,7 @@ from typing import Any
 
 from paasd.build_settings import AUTOMATIC, KEYS
 from paasd.errors import SourceRejected
-from paasd.models import shown
+from paasd.names import shown
 from paasd.source.documents import json_document, table, toml_document
 
 Reader = Callable[[str, str, "Import"], None]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 from paasd.errors import InvalidInput, SourceRejected
-from paasd.models import ProcessType, process_type, shown
+from paasd.models import ProcessType
+from paasd.names import process_type, shown
 
 _LINE = re.compile(r"([^\s:]+)\s*:\s*(.*)")
 _TRAILING_COMMENT = re.compile(r"\s#.*$|\s//.*$")

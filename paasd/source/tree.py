@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from paasd.errors import SourceRejected
-from paasd.models import shown
+from paasd.names import shown
 from paasd.source import git
 
 SYMLINK, SUBMODULE = "120000", "160000"

@@ -138,6 +138,21 @@ def test_app_json_says_which_config_vars_are_needed(box: Box) -> None:
     assert json.loads(box.ssh("config:show", "needy", "--json").out) == config
 
 
+def test_a_dockerfile_gets_arguments_and_a_stage(box: Box) -> None:
+    dockerfile = (
+        f"{DOCKERFILE.replace('paasd/python:3.13', 'paasd/python:3.13 AS made')}ARG WORD=none\n"
+        'RUN echo $WORD > answer.txt\nCMD ["python3", "app.py"]\nFROM made AS broken\nRUN false\n'
+    )
+    files = {"app.py": SERVER, "answer.txt": "", "docker/Web": dockerfile}
+    box.ssh("apps:create", "arguments")
+    for key, value in (("dockerfile", "docker/Web"), ("target", "made"), ("build-args", "WORD=given")):
+        assert box.ssh("builds:set", "arguments", key, value).status == 0
+    pushed = box.push(box.repository(files), "arguments")
+    assert pushed.status == 0, pushed.err
+    assert box.get("arguments").text == "given\n"
+    assert "must be words such as" in box.ssh("builds:set", "arguments", "build-args", "A-B=1").err
+
+
 FIXED = SERVER.replace('int(os.environ["PORT"])', "8123")
 
 
@@ -170,3 +185,20 @@ def test_a_builder_can_be_chosen(box: Box) -> None:
     pushed = box.push(box.repository(files), "chosen")
     assert pushed.status == 0 and "builder: buildpacks (builds:set)" in pushed.err, pushed.err
     assert box.get("chosen").text == "plain"
+
+
+def test_several_versions_are_tried_side_by_side(box: Box) -> None:
+    script = "python3 -c 'import sys; print(sys.version); sys.exit(sys.version_info < (3, 12))'"
+    repository = box.repository(
+        PYTHON | {"app.json": json.dumps({"scripts": {"test": script}}), ".python-version": "3.13"}
+    )
+    assert box.push(repository, "tried").status == 0
+    done = box.ssh("builds:matrix", "tried", "--python", "3.11,3.13,2.7", timeout=250)
+    assert done.status == 1
+    table = {line.split()[0]: line for line in done.out.splitlines() if line and not line.startswith("[")}
+    assert "failed with exit code 1" in table["3.11"] and " passed " in table["3.13"] and "2.7" in table["2.7"], (
+        done.out
+    )
+    assert "[3.13] -----> Testing:" in done.out
+    assert len(box.json("builds", "tried")) == 1 and len(box.json("releases", "tried")) == 1
+    assert "name the versions once" in box.ssh("builds:matrix", "tried").err

@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import pytest
 
-from paasd import models
+from paasd import names
 from paasd.errors import InvalidInput
 from paasd.models import Secret
 
 
 @pytest.mark.parametrize("name", ["a", "blog", "shop-api", "a1", "x" * 40])
 def test_app_names_that_are_fine(name: str) -> None:
-    assert models.app_name(name) == name
+    assert names.app_name(name) == name
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ def test_app_names_that_are_fine(name: str) -> None:
 )
 def test_app_names_outside_the_grammar_are_refused_with_the_rule(name: str) -> None:
     with pytest.raises(InvalidInput) as caught:
-        models.app_name(name)
+        names.app_name(name)
     assert "lowercase letters" in caught.value.hint
     assert len(caught.value.detail) < 120
     assert caught.value.detail.isprintable()
@@ -27,12 +27,12 @@ def test_app_names_outside_the_grammar_are_refused_with_the_rule(name: str) -> N
 @pytest.mark.parametrize("key", ["", "1A", "A-B", "A B", "A=", "$(id)", "A\n", "x" * 129])
 def test_config_keys_outside_the_grammar_are_refused(key: str) -> None:
     with pytest.raises(InvalidInput):
-        models.config_key(key)
+        names.config_key(key)
 
 
 @pytest.mark.parametrize("name", ["main", "release/1.2", "feature_x", "v1.0-rc"])
 def test_branch_names_that_are_fine(name: str) -> None:
-    assert models.branch_name(name) == name
+    assert names.branch_name(name) == name
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_branch_names_that_are_fine(name: str) -> None:
 )
 def test_branch_names_git_would_not_take_are_refused(name: str) -> None:
     with pytest.raises(InvalidInput):
-        models.branch_name(name)
+        names.branch_name(name)
 
 
 def test_a_secret_masks_itself_wherever_it_is_printed() -> None:

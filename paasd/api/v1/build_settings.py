@@ -11,12 +11,22 @@ from paasd.build.decision import Planner
 from paasd.build_settings import KEYS, BuildSettings
 from paasd.errors import Conflict
 from paasd.identity.policy import Action
+from paasd.models import App, Checkout
 from paasd.source.checkout import open_checkout
 from paasd.source.repositories import Repositories
 
 
 class BuildSettingsChange(Body):
     settings: dict[str, str | None]
+
+
+async def pushed(repositories: Repositories, app: App) -> Checkout:
+    """The newest revision of the deploy branch. Raises Conflict before the first push."""
+    refs = await repositories.refs(app)
+    revision = refs.get(f"refs/heads/{app.deploy_branch}") if app.deploy_branch else None
+    if revision is None:
+        raise Conflict(f"nothing has been pushed to {app.name} yet", hint="Push it: git push paasd main")
+    return await open_checkout(repositories.path(app), revision)
 
 
 class BuildSettingsResource:
@@ -50,15 +60,10 @@ class BuildSettingsResource:
 
     async def explain(self, call: Call) -> dict[str, Any]:
         """Of the newest revision that was stored. Raises Conflict before the first push."""
-        app = call.app
-        branch = app.deploy_branch
-        refs = await self._repositories.refs(app)
-        revision = refs.get(f"refs/heads/{branch}") if branch else None
-        if revision is None:
-            raise Conflict(f"nothing has been pushed to {app.name} yet", hint="Push it: git push paasd main")
-        decision = await self._planner.decide(app, await open_checkout(self._repositories.path(app), revision))
+        checkout = await pushed(self._repositories, call.app)
+        decision = await self._planner.decide(call.app, checkout)
         return {
-            "revision": revision,
+            "revision": checkout.revision,
             "buildpack": decision.plan.buildpack,
             "versions": decision.plan.versions,
             "settings": [

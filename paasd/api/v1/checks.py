@@ -8,7 +8,7 @@ from typing import Any
 from paasd.api.operations import Body, Call, Operation
 from paasd.apps import Apps
 from paasd.identity.policy import Action
-from paasd.models import process_type
+from paasd.names import process_type
 from paasd.release import Releases
 from paasd.run.health import CHECK_SETTINGS, validated
 
