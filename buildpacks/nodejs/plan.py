@@ -104,6 +104,9 @@ def _wants_built(root: Package) -> bool:
     return re.search(r"\b(?:dist|build|out|lib)/", f"{root.scripts.get('start', '')} {root.text('main')}/") is not None
 
 
+_ON_INSTALL = {"preinstall", "install", "postinstall", "prepare", "prepublish"}
+
+
 class _Parts:
     """What the Dockerfile is rendered from."""
 
@@ -130,6 +133,10 @@ class _Parts:
         self._bundle = framework.bundle if framework and start.framework and not start.site else ()
         self._kept = development_needed(start, manifest) if manifest.develops() else ""
         self._prunes = self._installs and manifest.develops() and not self._kept and bool(manager.prune)
+        # Scripts of packages being installed may call what only development needs.
+        scripts = {name for package in manifest.packages for name in package.scripts}
+        needed = build or self._prebuild or settings.tests or settings.install_command or _ON_INSTALL & scripts
+        self._lean = bool(self._prunes and manager.install_lean and not needed)
         self._committed = any(path.startswith("node_modules/") or "/node_modules/" in path for path in source.files)
 
     @property
@@ -162,8 +169,8 @@ class _Parts:
             "manifests": {f: list(paths) for f, paths in self._files.folders.items()} if self._installs else {},
             "trees": list(self._files.trees) if self._installs else [],
             "prebuild": self._prebuild,
-            "install": (self._settings.install_command or self._manager.install) if self._installs else "",
-            "prune": self._manager.prune if self._prunes else "",
+            "install": self._install,
+            "prune": self._manager.prune if self._prunes and not self._lean else "",
             "package_caches": self._manager.caches,
             "mounts": list(_MOUNTS),
             "build": self._build,
@@ -174,6 +181,13 @@ class _Parts:
             "site": site,
             "spa": self._start.spa,
         }
+
+    @property
+    def _install(self) -> str:
+        if not self._installs:
+            return ""
+        usual = self._manager.install_lean if self._lean else self._manager.install
+        return self._settings.install_command or usual
 
     def _runs_manager(self) -> bool:
         names = {"npm": "npm|npx", "yarn": "yarn", "pnpm": "pnpm|pnpx", "bun": "bun|bunx"}[self._manager.name]

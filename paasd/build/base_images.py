@@ -57,6 +57,8 @@ class BaseImages:
         self._host: Host | None = None
         # They change as little as the host's settings, which are read once; every push asks for several.
         self._digests: dict[tuple[Reference, str], str] = {}
+        self._ids: dict[str, str] = {}
+        """What the engine called each image when it was last asked."""
         self._not_before: dict[str, float] = {}
         """When to try again, on the monotonic clock, by image."""
 
@@ -94,6 +96,7 @@ class BaseImages:
                     raise
                 self._not_before[image] = time.monotonic() + _AGAIN_AFTER
                 progress.warn(f"{image} could not be renewed, so the one that is there is used: {error.detail}")
+            self._ids.pop(image, None)
         return image
 
     def names(self) -> list[str]:
@@ -147,8 +150,9 @@ class BaseImages:
 
     async def identity(self, image: str) -> str:
         """What changes when a base image is made anew."""
-        found = await self._inspect(image)
-        return str(found["Id"]) if found else ""
+        if image not in self._ids:
+            await self._inspect(image)
+        return self._ids.get(image, "")
 
     async def _hash_of(self, image: str) -> str | None:
         found = await self._inspect(image)
@@ -158,7 +162,9 @@ class BaseImages:
         try:
             found: dict[str, Any] = await self._engine.request("GET", f"/images/{image}/json")
         except EngineNotFound:
+            self._ids.pop(image, None)
             return None
+        self._ids[image] = str(found["Id"])
         return found
 
     async def _bootstrap(self, suite: str, image: str, digest: str, on_line: OnLine) -> None:

@@ -116,6 +116,7 @@ def _for_plan(values: Mapping[str, str], manifest: Manifest) -> Settings:
         packages=tuple(values.get("packages", "").split()),
         dockerfile=values.get("dockerfile", ""),
         target=values.get("target", ""),
+        tests="test-command" in values,
         process_types=None if types is None else tuple(p.name for p in types),
     )
 

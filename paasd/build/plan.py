@@ -41,6 +41,8 @@ class Settings:
     """Path of the Dockerfile, when it is not `Dockerfile`."""
     target: str = ""
     """Stage of the Dockerfile to build."""
+    tests: bool = False
+    """Whether tests run beside what was built, so that the stage they run in needs what they need."""
     process_types: tuple[str, ...] | None = None
     """Names in the Procfile; None without one. A plan need not find a start command when `web` is among them."""
     builder_is_set: bool = False

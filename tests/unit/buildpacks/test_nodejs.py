@@ -471,3 +471,22 @@ def test_detection_of_a_large_repository_is_quick(packs: Buildpacks) -> None:
     files |= {f"apps/{i}/package.json": "{}" for i in range(50)}
     members = {"workspaces": ["apps/*"], "dependencies": {"a": "1"}}
     assert len(plan(packs, {"server.js": "", **files}, **members).values["manifests"]) == 51
+
+
+@pytest.mark.parametrize(
+    ("scripts", "settings", "install"),
+    [
+        ({"start": "node a"}, Settings(), "npm ci --omit=dev --no-audit --no-fund"),
+        ({"start": "node a"}, Settings(tests=True), "npm ci --include=dev --no-audit --no-fund"),
+        ({"start": "node a", "build": "tsc"}, Settings(), "npm ci --include=dev --no-audit --no-fund"),
+        ({"start": "node a", "prepare": "husky"}, Settings(), "npm ci --include=dev --no-audit --no-fund"),
+    ],
+)
+def test_what_only_development_needs_is_not_installed_when_nothing_uses_it(
+    packs: Buildpacks, scripts: dict[str, str], settings: Settings, install: str
+) -> None:
+    members = package(scripts=scripts, dependencies={"a": "1"}, devDependencies={"tool": "1"})
+    source = Repository({"package.json": members, "package-lock.json": "{}"})
+    values = packs.plan(source, 5000, settings=settings, suites=SUITES).values
+    assert values["install"] == install
+    assert bool(values["prune"]) == ("--include=dev" in install)
