@@ -1,4 +1,4 @@
-"""stop, purge, base:build, builds:limit: looking after the box without the daemon"""
+"""stop, purge, builds:limit: looking after the box without the daemon"""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import click
 from paasd.cli.framework import Cli
 from paasd.cli.local import box_only
 from paasd.cli.own_config import ROOT, own_config, own_config_options
-from paasd.errors import Conflict
+from paasd.errors import Conflict, Forbidden
 from paasd.pid_file import PidFile
 
 _STOP_TIMEOUT = 60.0
@@ -50,6 +50,21 @@ def purge(cli: Cli, config_file: Path | None, data_dir: Path, force: bool) -> No
     cli.confirm(config.label, force, f"This removes every app of {config.label} and all of {config.data_dir}.")
     _stop_daemon(PidFile(config.run_dir))
     asyncio.run(remove_all(config, ROOT / "nginx", lambda what: cli.console.print(f"-----> Removing {what}")))
+
+
+@box_only.command("builds:limit", examples=("builds:limit",))
+@own_config_options
+@click.pass_obj
+def builds_limit(cli: Cli, config_file: Path | None, data_dir: Path) -> None:
+    """Limit memory, CPU and processes of all builds together, as build.* says. Needs root; holds until a reboot."""
+    from paasd.build.limits import limit_builds
+
+    build = own_config(config_file, data_dir).build
+    try:
+        limits = limit_builds(build)
+    except OSError as error:
+        raise Forbidden(f"builds cannot be limited: {error}", hint="Run it as root: sudo paasd builds:limit") from error
+    cli.console.print(f"-----> All builds together get {limits}")
 
 
 def _stop_daemon(pid_file: PidFile) -> bool:

@@ -48,8 +48,8 @@ def parse(text: str | None) -> AppJson:
 
 
 def _healthchecks(document: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    found = table(FILE, document, "healthchecks")
-    if not all(isinstance(checks, list) for checks in found.values()):
+    found = document.get("healthchecks", {})
+    if not isinstance(found, dict) or not all(isinstance(checks, list) for checks in found.values()):
         raise SourceRejected("app.json: healthchecks must map process types to lists of checks")
     for name, checks in found.items():
         for check in checks:
