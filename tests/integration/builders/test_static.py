@@ -29,6 +29,7 @@ def files(**more: str) -> dict[str, str]:
         "404.html": "own missing page",
         **dict.fromkeys(HIDDEN, "SECRET"),
         "package.json": '{"name": "SECRET"}',
+        "paasd.toml": "# SECRET\n",
         "app.3fa9c1d2.js": "1",
         "assets/index-DiwrgTda.js": "1",
         "assets/team-portrait.jpg": "1",
