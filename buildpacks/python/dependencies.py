@@ -178,8 +178,10 @@ def _pipenv(source: Source) -> Dependencies | None:
     entries = [entry for entry in locked.values() if isinstance(entry, dict)]
     local = any("path" in entry or "file" in entry for entry in entries)
     hashes = "" if local or any("git" in entry for entry in entries) else " --hash"
-    # The index it names is PyPI unless somebody wrote another one; the host's own is then to be used.
-    export = f"pipenv verify && pipenv requirements{hashes} | sed '/^-i https:\\/\\/index.invalid\\/simple/d' > {_EXPORTED}"
+    # The source that every Pipfile begins with is the public index, in whose place the host may have its own.
+    sources = [entry.get("name") for entry in pipfile.get("source", []) if isinstance(entry, dict)]
+    kept = "| sed '/^-i /d' " if sources in ([], ["pypi"]) else ""
+    export = f"pipenv verify && pipenv requirements{hashes} {kept}> {_EXPORTED}"
     names = packages(table(pipfile, "packages"))
     return Dependencies(
         tool="pipenv",

@@ -8,7 +8,6 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from urllib.parse import urlsplit
 
 _LISTS = ("extra-index-url", "find-links", "trusted-host")
 _CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
@@ -46,8 +45,8 @@ def uv_config(files: Iterable[str], environ: Mapping[str, str]) -> str:
         lines.append(f"allow-insecure-host = {json.dumps(hosts)}")
     for name in ("index-url", "extra-index-url"):
         for url in filter(_is_remote, settings.get(name, [])):
-            lines += ["[[index]]", f"url = {json.dumps(url)}"]
-            lines += ["default = true"] if name == "index-url" and not _is_public(url) else []
+            lines += ["[[index]]", f"url = {json.dumps(url.rstrip('/'))}"]  # as locks of uv name them
+            lines += ["default = true"] if name == "index-url" else []
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -85,11 +84,6 @@ def _rendered(settings: Mapping[str, list[str]]) -> str:
 
 def _is_remote(value: str) -> bool:
     return value.startswith(("http://", "https://"))
-
-
-def _is_public(url: str) -> bool:
-    """Locks of uv name this index, so that saying it again would only make them differ."""
-    return urlsplit(url).hostname == "index.invalid"
 
 
 def _text(path: Path) -> str | None:

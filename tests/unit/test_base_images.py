@@ -151,4 +151,6 @@ def test_uv_gets_the_indexes_of_pip() -> None:
         '[[index]]\nurl = "https://b.invalid"\n'
     )
     assert uv_config([], {}) == ""
-    assert "default" not in uv_config([], {"PIP_INDEX_URL": "https://index.invalid/simple"})
+    assert uv_config([], {"PIP_INDEX_URL": "https://a.invalid/simple/"}).startswith(
+        '[[index]]\nurl = "https://a.invalid/simple"\n'
+    )

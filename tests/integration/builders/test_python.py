@@ -7,10 +7,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import pytest
+from pip._internal.models.index import PyPI
 
 from tests.box import ROOT, Box, Done, Repository
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(500)]
+# Locks name the public index; pip knows it.
+INDEX = ("https://index.invalid/", PyPI.url)
+FILES = ("https://files.invalid/", f"https://{PyPI.file_storage_domain}/")
 APPS = ROOT / "tests" / "fixtures" / "apps"
 
 
@@ -27,7 +31,7 @@ def repository(box: Box, name: str, changes: Mapping[str, str] | None = None) ->
     """A fixture's files, some of them changed."""
     folder = APPS / f"python-{name}"
     files = {
-        str(path.relative_to(folder)): path.read_text()
+        str(path.relative_to(folder)): path.read_text().replace(*INDEX).replace(*FILES)
         for path in folder.rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }

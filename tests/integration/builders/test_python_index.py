@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
+from pip._internal.models.index import PyPI
 
 from tests.box import Box, docker
 
@@ -43,7 +44,7 @@ requires-dist = [{{ name = "paasd-private" }}]
 [[package]]
 name = "paasd-private"
 version = "1.0"
-source = {{ registry = "https://index.invalid/simple" }}
+source = {{ registry = "{public}" }}
 wheels = [{{ url = "https://no.invalid/{wheel}", hash = "sha256:{digest}", size = {size} }}]
 """
 
@@ -116,7 +117,9 @@ def test_packages_come_from_the_hosts_own_index(
     monkeypatch.setenv("PIP_INDEX_URL", f"http://{index.address}/simple")
     monkeypatch.setenv("PIP_TRUSTED_HOST", index.address.partition(":")[0])
     box = new_box().start()
-    lock = LOCK.format(wheel=WHEEL, digest=hashlib.sha256(index.data).hexdigest(), size=len(index.data))
+    lock = LOCK.format(
+        public=PyPI.simple_url, wheel=WHEEL, digest=hashlib.sha256(index.data).hexdigest(), size=len(index.data)
+    )
     files = {
         "pip": {"requirements.txt": "paasd-private==1.0\n"},
         "uv": {"pyproject.toml": PROJECT, "uv.lock": lock},
