@@ -94,6 +94,11 @@ def without_credentials(sources: Iterable[AptSource]) -> list[AptSource]:
     return [replace(source, uris=tuple(_bare(uri) for uri in source.uris)) for source in sources]
 
 
+def for_images(sources: Iterable[AptSource]) -> list[AptSource]:
+    """With the keyring under the name that every suite has: `.pgp`, as Debian 13 has it, is unknown to older ones."""
+    return [replace(source, signed_by=re.sub(r"\.pgp$", ".gpg", source.signed_by)) for source in sources]
+
+
 def text_of(sources: Iterable[AptSource]) -> str:
     return "\n".join(source.paragraph() for source in sources)
 

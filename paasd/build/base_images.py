@@ -196,8 +196,8 @@ class BaseImages:
         files = {
             "Dockerfile": _inside_dockerfile(maker, command),
             "apt.conf": host.apt_conf,
-            "maker.sources": host.packages(host.suite).sources,
-            "host.sources": packages.sources,
+            "maker.sources": host.packages(host.suite).image_sources,
+            "host.sources": packages.image_sources,
             "paasd.sources": packages.public_sources,
         }
         await self._run(files, image, {"paasd.base": BASE, _HASH: digest}, on_line)
@@ -261,7 +261,7 @@ class BaseImages:
 
 
 def _package_files(host: Host, suite: str) -> dict[str, str]:
-    return {"apt.conf": host.apt_conf, "paasd.sources": host.packages(suite).sources}
+    return {"apt.conf": host.apt_conf, "paasd.sources": host.packages(suite).image_sources}
 
 
 def _inside_dockerfile(maker: str, command: list[str]) -> str:

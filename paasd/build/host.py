@@ -19,8 +19,11 @@ class Packages:
     """Where the packages of one suite come from."""
 
     sources: str
-    """deb822 text, credentials included: only for mounting into builds."""
+    """deb822 text for programs of this host, credentials included."""
+    image_sources: str
+    """The same for programs inside images: only for mounting into builds."""
     public_sources: str
+    """Without credentials: what images keep."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,9 @@ class Host:
     def packages(self, suite: str) -> Packages:
         """Raises InvalidInput when the host has no sources of the distribution."""
         sources = apt_sources.distribution_sources(self._sources, self._host_suite, suite)
-        public = apt_sources.without_credentials(sources)
-        return Packages(apt_sources.text_of(sources), apt_sources.text_of(public))
+        inside = apt_sources.for_images(sources)
+        public = apt_sources.without_credentials(inside)
+        return Packages(*(apt_sources.text_of(each) for each in (sources, inside, public)))
 
 
 async def read_host(config: BuildConfig) -> Host:

@@ -8,6 +8,7 @@ from paasd.build.apt_sources import (
     AptSource,
     acquire_options,
     distribution_sources,
+    for_images,
     parse,
     suite_for,
     suites_on,
@@ -91,6 +92,11 @@ def test_what_stays_in_the_image_holds_no_credentials() -> None:
         f"Components: main contrib\nSigned-By: {KEYRING}\n\n"
         "Types: deb\nURIs: http://mirror.invalid/debian-security\nSuites: bookworm-security\nComponents: main\n"
     )
+
+
+def test_the_keyring_has_the_name_that_every_suite_knows() -> None:
+    newer = [AptSource((), (), (), KEYRING.replace(".gpg", ".pgp")), AptSource((), (), (), ""), MAIN]
+    assert [source.signed_by for source in for_images(newer)] == [KEYRING, "", KEYRING]
 
 
 @pytest.mark.parametrize(
