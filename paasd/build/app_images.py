@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +54,13 @@ class AppImages:
                 f"the image of {release.version} is gone",
                 hint=f"Only the newest {self._config.keep.releases} are kept (keep.releases). Push that commit again.",
             )
+
+    async def discard(self, image_id: str) -> None:
+        """Remove an image that was built without a name, unless the cache made it the same as one that has a name."""
+        found = await self._inspect(image_id)
+        if found is not None and not found.get("RepoTags"):
+            with contextlib.suppress(EngineError):
+                await self._engine.request("DELETE", f"/images/{image_id}")
 
     async def prune(self) -> list[str]:
         """Remove our images that no release within reach of a rollback uses; returns their names."""

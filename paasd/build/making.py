@@ -85,6 +85,10 @@ class Maker:
         """Build and tag; `image` may be empty. Raises BuildFailed, DiskFull or EngineError."""
         return await self._run(app, prepared.decision, prepared.files, image, prepared.decision.plan.target, progress)
 
+    async def discard(self, result: BuildResult) -> None:
+        """Keep nothing of what `make` gave without a name."""
+        await self._images.discard(result.image)
+
     async def test(self, app: App, prepared: Prepared, image: str, progress: Progress) -> None:
         """Run the tests beside what was built, if there are any. `image` is what `make` gave. Raises as `make` does."""
         if not prepared.test:
@@ -92,7 +96,8 @@ class Maker:
         progress.step(f"Testing: {prepared.test}")
         decision = prepared.decision
         files = test_files(self._buildpacks, decision.plan, prepared.files, prepared.test, image, prepared.env)
-        await self._run(app, decision, files, "", TEST_STAGE, progress)
+        result = await self._run(app, decision, files, "", TEST_STAGE, progress)
+        await self._images.discard(result.image)
 
     async def _run(
         self, app: App, decision: Decision, files: Mapping[str, str], image: str, target: str, progress: Progress

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from urllib.parse import quote
 
 import pytest
 
 from tests.apps import DOCKERFILE
-from tests.box import Box
+from tests.box import Box, docker
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 
@@ -110,6 +111,7 @@ def test_a_failing_test_rejects_the_push(box: Box, dockerfile: bool) -> None:
     pushed = box.push(repository, name)
     assert pushed.status == 0, pushed.err
     assert "Testing: echo testing" in pushed.err and "s3cret" not in pushed.err
+    assert unnamed_images(box) == []
     repository.commit({"answer.txt": "broken"})
     refused = box.push(repository, name)
     assert refused.status != 0 and "testing" in refused.err
@@ -151,6 +153,11 @@ def test_a_dockerfile_gets_arguments_and_a_stage(box: Box) -> None:
     assert pushed.status == 0, pushed.err
     assert box.get("arguments").text == "given\n"
     assert "must be words such as" in box.ssh("builds:set", "arguments", "build-args", "A-B=1").err
+
+
+def unnamed_images(box: Box) -> list[str]:
+    filters = json.dumps({"dangling": ["true"], "label": [f"paasd.instance={box.label}"]})
+    return [image["Id"] for image in docker("GET", f"/images/json?filters={quote(filters)}")]
 
 
 FIXED = SERVER.replace('int(os.environ["PORT"])', "8123")
@@ -200,5 +207,6 @@ def test_several_versions_are_tried_side_by_side(box: Box) -> None:
         done.out
     )
     assert "[3.13] -----> Testing:" in done.out
+    assert unnamed_images(box) == []
     assert len(box.json("builds", "tried")) == 1 and len(box.json("releases", "tried")) == 1
     assert "name the versions once" in box.ssh("builds:matrix", "tried").err
