@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,10 @@ class AppImages:
         self._config = config
         self._database = database
         self._engine = engine
+        self._unnamed: set[str] = set()
+        """Images without a name when this was last looked at: the next look may remove them. One look is not enough,
+        since a build's image gets its name a moment after it is made."""
+        self._held: set[str] = set()
 
     def name(self, app: App, build: BuildRow) -> str:
         """The app's name is for people who look at the engine; it may have another one later."""
@@ -74,7 +79,26 @@ class AppImages:
                     removed.append(name)
                 except EngineError:
                     continue  # still used by an instance that retires
+        await self._prune_unnamed()
         return removed
+
+    @contextlib.asynccontextmanager
+    async def held(self, image_id: str) -> AsyncIterator[None]:
+        """Keep an image without a name for the block, and not longer."""
+        self._held.add(image_id)
+        try:
+            yield
+        finally:
+            self._held.discard(image_id)
+            await self.discard(image_id)
+
+    async def _prune_unnamed(self) -> None:
+        filters = {"label": [f"{_INSTANCE}={self._config.label}"], "dangling": ["true"]}
+        found = await self._engine.request("GET", "/images/json", params={"filters": filters})
+        present = {str(image["Id"]) for image in found}
+        for image_id in present & self._unnamed - self._held:
+            await self.discard(image_id)
+        self._unnamed = present
 
     async def _inspect(self, image: str) -> dict[str, Any] | None:
         try:

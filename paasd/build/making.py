@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 
 from paasd.build.app_images import AppImages
@@ -85,9 +85,9 @@ class Maker:
         """Build and tag; `image` may be empty. Raises BuildFailed, DiskFull or EngineError."""
         return await self._run(app, prepared.decision, prepared.files, image, prepared.decision.plan.target, progress)
 
-    async def discard(self, result: BuildResult) -> None:
-        """Keep nothing of what `make` gave without a name."""
-        await self._images.discard(result.image)
+    def held(self, result: BuildResult) -> AbstractAsyncContextManager[None]:
+        """Keep what `make` gave without a name for the block, and not longer."""
+        return self._images.held(result.image)
 
     async def test(self, app: App, prepared: Prepared, image: str, progress: Progress) -> None:
         """Run the tests beside what was built, if there are any. `image` is what `make` gave. Raises as `make` does."""

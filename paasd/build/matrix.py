@@ -63,10 +63,8 @@ class Matrix:
                 decision = await self._planner.decide(app, checkout, language=language, version=version)
                 prepared = await self._maker.prepare(app, decision, config, own)
                 result = await self._maker.make(app, prepared, "", own)
-                try:
+                async with self._maker.held(result):
                     await self._maker.test(app, prepared, result.image, own)
-                finally:
-                    await self._maker.discard(result)
             except PaasdError as error:
                 own.warn(f"{error.detail}\n{error.hint}")
                 return Trial(version, error.detail, round(time.monotonic() - started, 1))

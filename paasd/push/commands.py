@@ -12,7 +12,7 @@ from paasd.names import app_name, shown
 MAX_COMMAND = 64 * 1024
 GIT_PROTOCOL = re.compile(r"version=[012]")
 _GIT_SERVICE = re.compile(r"(git-receive-pack|git-upload-pack) '/?([^']*)'")
-_COMMAND_NAME = re.compile(r"[a-z][a-z-]*(?::[a-z][a-z-]*)?")
+_COMMAND_NAME = re.compile(r"[a-z][a-z-]*(?::[a-z][a-z-]*){0,2}")
 # Tab and newline stay allowed: values of config vars have them.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 

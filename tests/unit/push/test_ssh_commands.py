@@ -73,7 +73,7 @@ def test_paasd_commands_are_split_without_expansion() -> None:
         "APPS",
         "-c id",
         "apps:",
-        "apps:a:b",
+        "apps:a:b:c",
         "a" * (MAX_COMMAND + 1),
         "logs 'open",
         "x\0y",
