@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import glob
 import os
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from paasd.config import Config
@@ -79,20 +80,24 @@ class Repositories:
 
     def leftovers(self) -> list[str]:
         """Quarantine directories of pushes, running ones included."""
-        return [str(path) for path in self._root.glob("*.git/objects/tmp_objdir-incoming-*")]
+        return [str(path) for path in self._find("*.git/objects/tmp_objdir-incoming-*")]
 
     def locks(self, app: App) -> list[str]:
         """Lock files of Git in the app's repository."""
-        return [str(path) for path in self.path(app).glob("**/*.lock")]
+        return [str(path) for path in self._find(f"{app.id}.git/**/*.lock")]
 
     def _sweep(self, age: float) -> None:
         # receive-pack killed with SIGKILL leaves its quarantine behind and no ref to it.
-        for leftover in self._root.glob("*.git/objects/tmp_objdir-incoming-*"):
+        for leftover in self._find("*.git/objects/tmp_objdir-incoming-*"):
             if _age(leftover) >= age:
                 shutil.rmtree(leftover, ignore_errors=True)
-        for lock in self._root.glob("*.git/**/*.lock"):
+        for lock in self._find("*.git/**/*.lock"):
             if _age(lock) >= age:
                 lock.unlink(missing_ok=True)
+
+    def _find(self, pattern: str) -> Iterator[Path]:
+        """Paths under the root. Git removes directories meanwhile: `glob` passes over these, `Path.glob` raises."""
+        return (self._root / found for found in glob.iglob(pattern, root_dir=self._root, recursive=True))
 
     def _configure_all(self) -> None:
         for path in self._root.glob("*.git"):
