@@ -1,8 +1,10 @@
-"""Pushes under way, how they are ended from outside, and which of them wins."""
+"""Pushes and other changes under way, how they are ended from outside, and which push wins."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from paasd.build.builds import BuildRow
@@ -11,18 +13,16 @@ from paasd.models import App, Push
 from paasd.progress import Progress
 
 
-class ActivePush:
-    """A push under way. `end()` makes it fail with a reason, until it is past its switch."""
+class Active:
+    """A change of an app's release under way. `end()` makes it fail with a reason, until it is past its switch."""
 
-    def __init__(self, build: BuildRow, task: asyncio.Task[Any]) -> None:
-        self.build = build
+    def __init__(self, task: asyncio.Task[Any]) -> None:
         self.reason: PaasdError | None = None
-        self.done = asyncio.Event()
         self._task = task
         self._past_switch = False
 
     def end(self, reason: PaasdError) -> bool:
-        """False when it is too late: the new release is live and the push completes."""
+        """False when it is too late: the new release is live and the change completes."""
         if self._past_switch:
             return False
         if self.reason is None:
@@ -31,7 +31,7 @@ class ActivePush:
         return True
 
     def pass_switch(self) -> None:
-        """From here on the push can only succeed or fail by itself. Raises CancelledError if it was ended before."""
+        """From here on it can only succeed or fail by itself. Raises CancelledError if it was ended before."""
         if self.reason is not None:
             raise asyncio.CancelledError
         self._past_switch = True
@@ -39,6 +39,24 @@ class ActivePush:
     def finish(self) -> None:
         """It succeeded or failed: too late to end it."""
         self._past_switch = True
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Inside, being ended raises the reason instead of CancelledError."""
+        try:
+            yield
+        except asyncio.CancelledError:
+            if self.reason is None:
+                raise
+            self._task.uncancel()
+            raise self.reason from None
+
+
+class ActivePush(Active):
+    def __init__(self, build: BuildRow, task: asyncio.Task[Any]) -> None:
+        super().__init__(task)
+        self.build = build
+        self.done = asyncio.Event()
 
     async def end_when(self, gone: asyncio.Event) -> None:
         """End the push once its pusher has left."""

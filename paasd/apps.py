@@ -127,6 +127,22 @@ class Apps:
             )
         return await self.refresh(app)
 
+    async def lock(self, actor: Actor, app: App, reason: str | None) -> App:
+        """Refuse deployments from now on, or (None) take them again. Raises InvalidInput."""
+        if reason is not None and (not reason.isprintable() or not 0 < len(reason) <= 200):
+            raise InvalidInput("a reason is printable text of at most 200 characters")
+        async with self._database.transaction() as tx:
+            await tx.execute("UPDATE apps SET lock_reason = ? WHERE id = ?", reason, app.id)
+            await events.record(
+                tx,
+                "app.unlocked" if reason is None else "app.locked",
+                organization_id=app.organization_id,
+                actor=actor.name,
+                app=app.name,
+                **({} if reason is None else {"reason": reason}),
+            )
+        return await self.refresh(app)
+
     async def checks(self, app: App) -> dict[str, Any]:
         """What `checks:set` said, by process type."""
         row = await self._database.fetch_one("SELECT checks FROM apps WHERE id = ?", app.id)
@@ -164,4 +180,6 @@ def _app(row: Row) -> App:
         stopped=bool(row["stopped"]),
         scale=json.loads(row["scale"]),
         created_at=row["created_at"],
+        lock_reason=row["lock_reason"],
+        postdeploy_at=row["postdeploy_at"],
     )

@@ -102,9 +102,13 @@ class RunConfig:
     start_timeout: float = 60.0
     """Seconds all instances of a deployment have to become healthy."""
     release_timeout: int = 600
-    """Seconds the `release:` task of a Procfile may take."""
+    """Seconds that the `release:` task of a Procfile and each script of app.json may take."""
     drain: float = 30.0
-    """Seconds an old instance keeps its connections after the switch."""
+    """Seconds an old instance gets after the switch to finish its requests."""
+    stream_drain: float = 300.0
+    """The same for WebSockets and event streams."""
+    watch: float = 300.0
+    """Seconds after a deployment in which crashes and errors bring the release before back; 0 turns that off."""
     stop_timeout: int = 30
     """Seconds between SIGTERM and SIGKILL."""
     port: int = 5000

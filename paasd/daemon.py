@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+from paasd.admission import Admission
 from paasd.api.operations import Resource
 from paasd.api.server import Api
 from paasd.api.v1.apps import AppsResource
@@ -18,6 +19,7 @@ from paasd.api.v1.build_settings import BuildSettingsResource
 from paasd.api.v1.builds import BuildsResource
 from paasd.api.v1.checks import ChecksResource
 from paasd.api.v1.config import ConfigResource
+from paasd.api.v1.deployments import DeploymentsResource
 from paasd.api.v1.domains import DomainsResource
 from paasd.api.v1.intake import IntakeResource
 from paasd.api.v1.keys import KeysResource
@@ -44,15 +46,17 @@ from paasd.build.queue import BuildQueue
 from paasd.build.registry import Registries
 from paasd.build_settings import BuildSettings
 from paasd.capabilities import lower_network_admin
+from paasd.changes import Changes
 from paasd.config import Config, flatten
 from paasd.config_vars import ConfigVars
 from paasd.database import Database
 from paasd.deploy import Deployer
+from paasd.deploy_settings import DeploymentSettings
 from paasd.deployments import Deployments
 from paasd.differences import Differences
 from paasd.docker_engine import DockerEngine
 from paasd.drivers.docker import DockerDriver
-from paasd.errors import AlreadyExists, PaasdError
+from paasd.errors import AlreadyExists, Cancelled, PaasdError
 from paasd.events import Events
 from paasd.go_live import GoLive
 from paasd.housekeeping import Housekeeping
@@ -69,17 +73,22 @@ from paasd.push.openssh import OpenSsh
 from paasd.push.receive import Receive
 from paasd.push.ssh import EmbeddedSsh
 from paasd.reconcile import Reconciler
+from paasd.recreate import Recreate
 from paasd.release import Releases
 from paasd.route.domains import Domains
 from paasd.route.edge import Edge
+from paasd.routing import Routing
 from paasd.run.firewall import Firewall
 from paasd.run.health import Health
 from paasd.run.instances import Instances
 from paasd.run.logs import Logs
+from paasd.run.networks import Networks
 from paasd.run.retire import Retirement
 from paasd.run.rollout import Rollout
+from paasd.run.tasks import Tasks
 from paasd.secrets import Vault
 from paasd.source.repositories import Repositories
+from paasd.switch_locks import SwitchLocks
 
 _log = logging.getLogger(__name__)
 
@@ -121,23 +130,40 @@ class Daemon:
         rollout = Rollout(driver, instances, Health(driver), config)
         registries = Registries(database, vault, engine)
         firewall = Firewall(config, BuildNetwork(config.build, engine).subnets_and_services)
+        networks, routing = Networks(config, projects, driver, firewall), Routing(config, releases, instances)
+        settings, switches = DeploymentSettings(database, config.run), SwitchLocks()
+        admission = Admission(settings)
+        recreate = Recreate(driver, instances, retirement, rollout, routing, edge)
         go_live = GoLive(
             database,
-            config,
             apps,
-            projects,
             releases,
+            routing,
             deployments,
-            driver,
+            settings,
             instances,
+            networks,
+            Tasks(driver, config),
             rollout,
+            recreate,
             retirement,
             domains,
             edge,
-            firewall,
         )
         deployer = self._deployer = Deployer(
-            apps, config_vars, builder, releases, instances, retirement, edge, go_live, registries
+            apps, config_vars, builder, releases, deployments, admission, go_live, registries, switches
+        )
+        changes = self._changes = Changes(
+            apps,
+            config_vars,
+            builder,
+            releases,
+            deployments,
+            admission,
+            instances,
+            retirement,
+            go_live,
+            switches,
         )
         lifecycle = Lifecycle(
             config,
@@ -153,6 +179,10 @@ class Daemon:
             domains,
             edge,
             deployer,
+            changes,
+            routing,
+            switches,
+            settings,
         )
         self._reconciler = Reconciler(
             config,
@@ -167,14 +197,27 @@ class Daemon:
             domains,
             edge,
             repositories,
-            deployer,
             lifecycle,
-            go_live.protect,
+            routing,
+            switches,
+            networks,
+            settings,
         )
         events = Events(database)
         self._housekeeping = Housekeeping(config.keep, events, deployments, releases, builder)
         differences = Differences(
-            config, apps, projects, builds, deployments, instances, driver, edge, repositories, deployer
+            config,
+            apps,
+            projects,
+            builds,
+            deployments,
+            instances,
+            driver,
+            edge,
+            repositories,
+            deployer,
+            routing,
+            switches,
         )
         receive = Receive(config, apps, lifecycle, repositories, sessions, deployer)
         self._intake = Intake(config, repositories, sessions)
@@ -184,13 +227,14 @@ class Daemon:
             if config.ssh.transport == "openssh"
             else EmbeddedSsh(config.ssh, config.keys_dir, doors)
         )
-        one_offs = OneOffs(database, config, releases, domains, driver, deployer)
+        one_offs = OneOffs(database, config, releases, domains, driver, networks)
         self._apps, self._sessions = apps, sessions
         self._resources: list[Resource] = [
             AppsResource(apps, lifecycle, domains),
-            ConfigResource(config_vars, deployer),
-            PsResource(apps, releases, instances, driver, deployer),
-            ReleasesResource(releases, deployments, deployer),
+            ConfigResource(config_vars, admission, changes),
+            PsResource(apps, releases, instances, driver, changes),
+            ReleasesResource(releases, changes),
+            DeploymentsResource(releases, deployments, settings, deployer, changes),
             BuildsResource(builds, deployer),
             BuildSettingsResource(build_settings, builder, planner, repositories),
             MatrixResource(matrix, config_vars, repositories),
@@ -230,12 +274,16 @@ class Daemon:
             await self._ssh.start()
             stack.push_async_callback(self._ssh.stop, 10.0)
             # Ends first, so that whoever waits for a deployment is told why before the connections go.
-            stack.push_async_callback(self._deployer.close)
+            stack.push_async_callback(self._end_changes)
             self._stack = stack.pop_all()
         _log.info("paasd serves on ssh port %s, http port %s", self._ssh.port, self._config.http.port)
 
     async def stop(self) -> None:
         await self._stack.aclose()
+
+    async def _end_changes(self) -> None:
+        reason = Cancelled("paasd is stopping", hint="Push again once it is back.")
+        await asyncio.gather(self._deployer.close(reason), self._changes.close(reason))
 
     def _settings(self) -> dict[str, Any]:
         return dataclasses.asdict(self._config) | {"data_dir": str(self._config.data_dir)}

@@ -1,60 +1,110 @@
-"""Table `deployments`: attempts to make a release the running one."""
+"""Table `deployments`: attempts to make a release the running one, and the phases they went through."""
 
 from __future__ import annotations
 
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from paasd import events
 from paasd.database import Database, Row, Transaction, new_id, now
-from paasd.errors import NotFound
-from paasd.models import App, Release, Status
+from paasd.errors import Cancelled, Conflict, NotFound, NothingToDeploy, PaasdError, Superseded
+from paasd.models import Actor, App, Phase, Release, Status
 from paasd.numbered import Table, abandon_unfinished, by_number, delete_in_pieces, next_number, page
 
 
 @dataclass(frozen=True)
 class Deployment:
-    """Phases: releasing → starting → switching → live. `phase` stays where a failed one stopped."""
+    """`phase` stays where a failed one stopped. Times in seconds since the epoch."""
 
     id: str
     app_id: str
     number: int
-    release_id: str
+    build_id: str | None
+    release_id: str | None
+    """None until there is one: a push is a deployment before it is built."""
+    strategy: str
     status: Status
     phase: str
+    phases: Mapping[str, float]
+    """When each phase began, in order."""
     reason: str
     created_by: str
     created_at: float
     finished_at: float | None
+    watch_until: float | None
+    baseline: Mapping[str, Any] | None
+    """The edge's counters of the app when watching began."""
 
 
 class Deployments:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def begin(self, app: App, release: Release, actor: str) -> Deployment:
+    @asynccontextmanager
+    async def attempt(self, actor: Actor, app: App, *, build_id: str | None = None) -> AsyncIterator[Deployment]:
+        """A deployment under way. What the block raises is why it failed; without that, the block finishes it."""
+        deployment = await self.begin(actor, app, build_id=build_id)
+        try:
+            yield deployment
+        except BaseException as error:
+            await asyncio.shield(self._fail(app, deployment, error))
+            raise
+
+    async def begin(self, actor: Actor, app: App, *, build_id: str | None = None) -> Deployment:
+        at = now()
         async with self._database.transaction() as tx:
             number = await next_number(tx, Table.DEPLOYMENTS, app.id)
             await tx.execute(
-                "INSERT INTO deployments (id, organization_id, app_id, number, build_id, release_id, status, phase,"
-                " created_by, created_at) VALUES (?, ?, ?, ?, ?, ?, 'running', 'releasing', ?, ?)",
+                "INSERT INTO deployments (id, organization_id, app_id, number, build_id, status, phase, phases,"
+                " created_by, created_at) VALUES (?, ?, ?, ?, ?, 'running', ?, ?, ?, ?)",
                 new_id(),
                 app.organization_id,
                 app.id,
                 number,
-                release.build_id,
-                release.id,
-                actor,
-                now(),
+                build_id,
+                Phase.REQUESTED,
+                json.dumps({Phase.REQUESTED: at}),
+                actor.name,
+                at,
             )
+            await _record(tx, "deployment.requested", app, actor.name, number)
         return await self.by_number(app, number)
 
-    async def phase(self, deployment: Deployment, phase: str) -> None:
+    async def release(self, deployment: Deployment, release: Release, strategy: str) -> None:
+        """There is a release to make live now."""
         async with self._database.transaction() as tx:
-            await tx.execute("UPDATE deployments SET phase = ? WHERE id = ?", phase, deployment.id)
+            await tx.execute(
+                "UPDATE deployments SET release_id = ?, build_id = ?, strategy = ? WHERE id = ?",
+                release.id,
+                release.build_id,
+                strategy,
+                deployment.id,
+            )
 
-    async def fail(self, app: App, deployment: Deployment, status: Status, reason: str) -> None:
+    async def enter(self, app: App, deployment: Deployment, phase: Phase) -> None:
         async with self._database.transaction() as tx:
-            await finish(tx, app, deployment, status, reason)
+            await _enter(tx, app, deployment, phase)
+
+    async def drained(self) -> None:
+        """Deployments whose last old instance has gone are live, and nothing else."""
+        async with self._database.transaction() as tx:
+            await tx.execute(
+                "UPDATE deployments SET phase = ?, phases = json_set(phases, '$.live', ?) WHERE phase = ?"
+                " AND NOT EXISTS (SELECT 1 FROM instances"
+                " WHERE instances.app_id = deployments.app_id AND state = 'retiring')",
+                Phase.LIVE,
+                now(),
+                Phase.DRAINING,
+            )
+
+    async def _fail(self, app: App, deployment: Deployment, error: BaseException) -> None:
+        status, reason = _outcome(error)
+        async with self._database.transaction() as tx:
+            await _finish(tx, app, deployment, status, reason)
 
     async def of(self, app: App, *, before: int = 0, limit: int = 50) -> list[Deployment]:
         """Newest first, numbers under `before` when given."""
@@ -66,6 +116,24 @@ class Deployments:
         if row is None:
             raise NotFound(f"{app.name} has no deployment {number}", hint=f"List them with: deployments {app.name}")
         return _row(row)
+
+    async def failed_release(self, app: App, number: int | None) -> str:
+        """Id of the release of a deployment that did not succeed, the newest unless `number` is given."""
+        found = await (self.by_number(app, number) if number else self._newest(app))
+        if found.status in (Status.SUCCEEDED, Status.RUNNING):
+            raise Conflict(f"deployment {found.number} of {app.name} has not failed: it {found.status}")
+        if found.release_id is None:
+            raise Conflict(
+                f"deployment {found.number} of {app.name} ended before there was a release",
+                hint="Push it again: git push paasd main (amend the commit if Git says that all is up to date)",
+            )
+        return found.release_id
+
+    async def _newest(self, app: App) -> Deployment:
+        rows = await self.of(app, limit=1)
+        if not rows:
+            raise NotFound(f"{app.name} was never deployed", hint="Push it: git push paasd main")
+        return rows[0]
 
     async def abandon_unfinished(self, reason: str) -> int:
         """At start: whatever was under way when the daemon died has failed; the old release still serves."""
@@ -92,29 +160,57 @@ class Deployments:
         return [row["number"] for row in rows]
 
 
-async def finish(tx: Transaction, app: App, deployment: Deployment, status: Status, reason: str = "") -> None:
-    """Set the final status, in the transaction of the change it tells of."""
-    phase = "live" if status is Status.SUCCEEDED else None
+async def succeed(
+    tx: Transaction, app: App, deployment: Deployment, *, draining: bool, watch_until: float | None
+) -> None:
+    """In the transaction that makes the release live."""
+    await _enter(tx, app, deployment, Phase.DRAINING if draining else Phase.LIVE)
+    await tx.execute("UPDATE deployments SET watch_until = ? WHERE id = ?", watch_until, deployment.id)
+    await _finish(tx, app, deployment, Status.SUCCEEDED)
+
+
+async def _enter(tx: Transaction, app: App, deployment: Deployment, phase: Phase) -> None:
     await tx.execute(
-        "UPDATE deployments SET status = ?, reason = ?, finished_at = ?, phase = coalesce(?, phase) WHERE id = ?",
+        "UPDATE deployments SET phase = ?, phases = json_set(phases, ?, ?) WHERE id = ?",
+        phase,
+        f"$.{phase}",
+        now(),
+        deployment.id,
+    )
+    await _record(tx, "deployment.phase", app, deployment.created_by, deployment.number, phase=phase)
+
+
+async def _finish(tx: Transaction, app: App, deployment: Deployment, status: Status, reason: str = "") -> None:
+    await tx.execute(
+        "UPDATE deployments SET status = ?, reason = ?, finished_at = ? WHERE id = ?",
         status,
         reason,
         now(),
-        phase,
         deployment.id,
     )
-    await events.record(
-        tx,
-        "deployment.completed",
-        organization_id=app.organization_id,
-        actor=deployment.created_by,
-        app=app.name,
-        deployment=deployment.number,
-        status=status,
-        reason=reason,
+    await _record(
+        tx, "deployment.completed", app, deployment.created_by, deployment.number, status=status, reason=reason
     )
+
+
+async def _record(tx: Transaction, type: str, app: App, actor: str, number: int, **data: Any) -> None:
+    await events.record(
+        tx, type, organization_id=app.organization_id, actor=actor, app=app.name, deployment=number, **data
+    )
+
+
+def _outcome(error: BaseException) -> tuple[Status, str]:
+    status = Status.FAILED
+    if isinstance(error, Superseded):
+        status = Status.SUPERSEDED
+    elif isinstance(error, Cancelled | NothingToDeploy | asyncio.CancelledError):
+        status = Status.CANCELLED
+    return status, error.detail if isinstance(error, PaasdError) else type(error).__name__
 
 
 def _row(row: Row) -> Deployment:
     values = {name: row[name] for name in Deployment.__dataclass_fields__}
-    return Deployment(**{**values, "status": Status(row["status"])})
+    baseline = json.loads(row["baseline"]) if row["baseline"] else None
+    return Deployment(
+        **{**values, "status": Status(row["status"]), "phases": json.loads(row["phases"]), "baseline": baseline}
+    )

@@ -14,8 +14,10 @@ from paasd.errors import PaasdError
 from paasd.models import App, InstanceState
 from paasd.projects import Projects
 from paasd.route.edge import Edge
+from paasd.routing import Routing
 from paasd.run.instances import Instances, network_name
 from paasd.source.repositories import Repositories
+from paasd.switch_locks import SwitchLocks
 
 
 class Differences:
@@ -31,6 +33,8 @@ class Differences:
         edge: Edge,
         repositories: Repositories,
         deployer: Deployer,
+        routing: Routing,
+        switches: SwitchLocks,
     ) -> None:
         self._config = config
         self._apps = apps
@@ -42,6 +46,8 @@ class Differences:
         self._edge = edge
         self._repositories = repositories
         self._deployer = deployer
+        self._routing = routing
+        self._switches = switches
 
     async def __call__(self) -> list[str]:
         """What differs right now, a line each; empty when all is well."""
@@ -73,7 +79,7 @@ class Differences:
         routes, found = await self._edge.routes(), []
         for app in apps:
             try:
-                wanted = await self._deployer.route_of(app)
+                wanted = await self._routing.of(app)
             except PaasdError as error:
                 found.append(f"what the route of {app.name} should be cannot be told: {error.detail}")
             else:
@@ -107,7 +113,7 @@ class Differences:
         """What is called under way, or locked, though nobody works on its app."""
         found = []
         for app in apps:
-            if not self._deployer.is_busy(app):
+            if not self._deployer.is_pushed_to(app) and not self._switches.is_held(app):
                 builds, deployments = await self._builds.unfinished(app), await self._deployments.unfinished(app)
                 found += [
                     f"build {number} of {app.name} is called under way, but nothing works on it" for number in builds

@@ -9,30 +9,61 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import replace
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
 from typing import Any
 
 from paasd import failpoints
 from paasd.apps import Apps
-from paasd.config import Config
 from paasd.database import Database, Transaction
-from paasd.deployments import Deployment, Deployments, finish
-from paasd.drivers.base import Driver
-from paasd.errors import Cancelled, PaasdError, Superseded
-from paasd.models import Actor, App, Endpoint, Project, Release, Route, Status
+from paasd.deploy_settings import DeploymentSettings, Strategy
+from paasd.deployments import Deployment, Deployments, succeed
+from paasd.models import App, Phase, Release, Route
 from paasd.progress import Progress
-from paasd.projects import Projects
+from paasd.recreate import Recreate
 from paasd.release import Releases
 from paasd.route.domains import Domains
 from paasd.route.edge import Edge
-from paasd.run.firewall import Firewall
-from paasd.run.health import check_of, merged
-from paasd.run.instances import InstanceRow, Instances, mark, network_name
+from paasd.routing import Routing
+from paasd.run.health import merged
+from paasd.run.instances import Farewell, InstanceRow, Instances, mark_live, mark_retiring
+from paasd.run.networks import Networks
 from paasd.run.retire import Retirement
 from paasd.run.rollout import Launch, Rollout
+from paasd.run.tasks import Task, Tasks, before_start, before_switch
 
 PassSwitch = Callable[[], None]
 OnLive = Callable[[Transaction], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a deployment is beside its release."""
+
+    keep_fitting: bool = False
+    """Live instances of this very release are left alone."""
+    tasks: bool = False
+    """The release is new code: its release task and scripts run."""
+    watched: bool = True
+    """Crashes and errors soon afterwards bring the release before back."""
+    pass_switch: PassSwitch = lambda: None
+    """Called just before the switch; may still refuse it by raising."""
+    on_live: OnLive | None = None
+    """Joins the transaction that makes the release live."""
+
+
+_PLAIN = Change()
+
+
+@dataclass(frozen=True)
+class _Switch:
+    """What changes hands at once."""
+
+    launch: Launch
+    deployment: Deployment
+    keep: Sequence[InstanceRow]
+    old: Sequence[InstanceRow]
+    change: Change
 
 
 class GoLive:
@@ -41,112 +72,104 @@ class GoLive:
     def __init__(
         self,
         database: Database,
-        config: Config,
         apps: Apps,
-        projects: Projects,
         releases: Releases,
+        routing: Routing,
         deployments: Deployments,
-        driver: Driver,
+        settings: DeploymentSettings,
         instances: Instances,
+        networks: Networks,
+        tasks: Tasks,
         rollout: Rollout,
+        recreate: Recreate,
         retirement: Retirement,
         domains: Domains,
         edge: Edge,
-        firewall: Firewall,
     ) -> None:
         self._database = database
-        self._config = config
         self._apps = apps
-        self._projects = projects
         self._releases = releases
+        self._routing = routing
         self._deployments = deployments
-        self._driver = driver
+        self._settings = settings
         self._instances = instances
+        self._networks = networks
+        self._tasks = tasks
         self._rollout = rollout
+        self._recreate = recreate
         self._retirement = retirement
         self._domains = domains
         self._edge = edge
-        self._firewall = firewall
 
     async def __call__(
-        self,
-        actor: Actor,
-        app: App,
-        release: Release,
-        progress: Progress,
-        *,
-        keep_fitting: bool = False,
-        release_task: bool = False,
-        pass_switch: PassSwitch = lambda: None,
-        on_live: OnLive | None = None,
+        self, app: App, release: Release, deployment: Deployment, progress: Progress, change: Change = _PLAIN
     ) -> None:
-        """`app.stopped` says how it shall be afterwards: a stopped app gets the release, but no instances.
-
-        `keep_fitting` leaves live instances of this very release alone; `pass_switch` is called just before the switch
-        and may still refuse it by raising; `on_live` joins the transaction that makes the release live.
-        """
-        deployment = await self._deployments.begin(app, release, actor.name)
-        try:
-            project = await self.network(app)
-            url = await self._domains.url(app)
-            if release_task:
-                await self._rollout.release_task(app, project, release, url, progress)
-            await failpoints.hit("after-release-task")
-            await self._deployments.phase(deployment, "starting")
-            live = await self._instances.of(app, "live")
-            rows = []
-            if not app.stopped:
-                rows = await self._instances.plan(app, project, release, deployment.id, app.scale)
-            keep = _fitting(live, rows) if keep_fitting else []
-            rows = await self._drop_kept(rows, keep)
-            progress.step(f"Deploying {app.name} {release.version}{_listed(rows)}")
-            host = (await self._domains.of(app))[0]
-            checked = replace(release, checks=merged(release.checks, await self._apps.checks(app)))
-            launch = Launch(app, project, checked, rows, url, host)
-            async with self._rollout.started(launch, progress):
-                await failpoints.hit("before-switch")
-                pass_switch()
-                await _uninterrupted(self._switch(app, release, deployment, rows, keep, live, on_live))
-        except BaseException as error:
-            await asyncio.shield(self._record_failure(app, deployment, error))
-            raise
-        if app.stopped:
-            progress.heading(
-                f"{app.name} {release.version} is set; the app is stopped, start it with: ps:start {app.name}"
-            )
-        else:
-            progress.heading(f"{app.name} {release.version} is live:")
-            progress.detail(url)
-
-    async def _switch(
-        self,
-        app: App,
-        release: Release,
-        deployment: Deployment,
-        rows: Sequence[InstanceRow],
-        keep: Sequence[InstanceRow],
-        live: Sequence[InstanceRow],
-        on_live: OnLive | None,
-    ) -> None:
-        """The edge first, then one transaction; when that fails the edge gets the old endpoints back."""
-        await self._deployments.phase(deployment, "switching")
-        before = await self.route_of(app)
+        """`app.stopped` says how it shall be afterwards: a stopped app gets the release, but no instances."""
+        settings = await self._settings.of(app)
+        strategy = Strategy.ROLLING if change.keep_fitting else settings.strategy
+        await self._deployments.release(deployment, release, strategy)
+        project, url = await self._networks.ensure(app), await self._domains.url(app)
+        checked = replace(release, checks=merged(release.checks, await self._apps.checks(app)))
+        launch = Launch(app, project, checked, (), url, (await self._domains.of(app))[0], settings)
+        if change.tasks:
+            await self._before_start(launch, deployment, progress)
+        await self._deployments.enter(app, deployment, Phase.STARTING)
+        live = await self._instances.of(app, "live")
+        rows: Sequence[InstanceRow] = []
+        if not app.stopped:
+            rows = await self._instances.plan(app, project, release, deployment.id, app.scale)
+        keep = _fitting(live, rows) if change.keep_fitting else []
+        launch = replace(launch, rows=await self._drop_kept(rows, keep))
         old = [row for row in live if row not in keep]
-        await self._edge.set_route(Route(app.name) if app.stopped else self._route(app, release, [*keep, *rows]))
+        progress.step(f"Deploying {app.name} {release.version}{_listed(launch.rows)}")
+        await self._hand_over(_Switch(launch, deployment, keep, old, change), strategy, progress)
+        self._tell(launch, progress)
+
+    async def _before_start(self, launch: Launch, deployment: Deployment, progress: Progress) -> None:
+        await self._deployments.enter(launch.app, deployment, Phase.RELEASING)
+        for task in before_start(launch.release, first=launch.app.postdeploy_at is None):
+            await self._run(launch, task, progress)
+        await failpoints.hit("after-release-task")
+
+    async def _run(self, launch: Launch, task: Task, progress: Progress) -> None:
+        timeout = launch.settings.script_timeout
+        await self._tasks.run(launch.app, launch.project, launch.release, launch.url, task, timeout, progress)
+
+    async def _hand_over(self, switch: _Switch, strategy: Strategy, progress: Progress) -> None:
+        launch, app = switch.launch, switch.launch.app
+
+        async def checking() -> None:
+            await self._deployments.enter(app, switch.deployment, Phase.CHECKING)
+
+        async with AsyncExitStack() as stack:
+            if strategy is Strategy.RECREATE and switch.old:
+                old = await self._launch_of(launch, switch.old)
+                await stack.enter_async_context(self._recreate.vacated(old, progress))
+            await stack.enter_async_context(self._rollout.started(launch, progress, checking))
+            if switch.change.tasks:
+                for task in before_switch(launch.release):
+                    await self._run(launch, task, progress)
+            await failpoints.hit("before-switch")
+            switch.change.pass_switch()
+            await _uninterrupted(self._switch(switch))
+
+    async def _launch_of(self, like: Launch, rows: Sequence[InstanceRow]) -> Launch:
+        """What is live now, as it would be started again."""
+        release = await self._releases.get(like.app, rows[0].release_id)
+        checked = replace(release, checks=merged(release.checks, await self._apps.checks(like.app)))
+        return replace(like, release=checked, rows=rows)
+
+    async def _switch(self, switch: _Switch) -> None:
+        """The edge first, then one transaction; when that fails the edge gets the old endpoints back."""
+        launch, app = switch.launch, switch.launch.app
+        await self._deployments.enter(app, switch.deployment, Phase.SWITCHING)
+        before = await self._routing.of(app)
+        route = self._routing.to(app, launch.release, [*switch.keep, *launch.rows])
+        await self._edge.set_route(Route(app.name) if app.stopped else route)
         await failpoints.hit("after-route")
-        retire_at = time.time() + self._config.run.drain
         try:
             async with self._database.transaction() as tx:
-                for row in rows:
-                    await mark(tx, row.name, "live")
-                for row in old:
-                    await mark(tx, row.name, "retiring", retire_at)
-                await tx.execute(
-                    "UPDATE apps SET release_id = ?, stopped = ? WHERE id = ?", release.id, int(app.stopped), app.id
-                )
-                await finish(tx, app, deployment, Status.SUCCEEDED)
-                if on_live:
-                    await on_live(tx)
+                await self._commit(tx, switch)
         except BaseException:
             await self._edge.set_route(before)
             raise
@@ -154,60 +177,48 @@ class GoLive:
         for row in await self._instances.of(app, "retiring"):
             self._retirement.begin(row)
 
+    async def _commit(self, tx: Transaction, switch: _Switch) -> None:
+        app, settings, change, at = switch.launch.app, switch.launch.settings, switch.change, time.time()
+        farewell = Farewell(at + settings.drain, at + max(settings.drain, settings.stream_drain), settings.stop_timeout)
+        for row in switch.launch.rows:
+            await mark_live(tx, row.name)
+        for row in switch.old:
+            await mark_retiring(tx, row.name, farewell)
+        await tx.execute(
+            "UPDATE apps SET release_id = ?, stopped = ?, postdeploy_at = coalesce(postdeploy_at, ?) WHERE id = ?",
+            switch.launch.release.id,
+            int(app.stopped),
+            at if change.tasks else None,
+            app.id,
+        )
+        watched = change.watched and not change.keep_fitting and not app.stopped and settings.watch
+        watch_until = at + settings.watch if watched else None
+        await succeed(tx, app, switch.deployment, draining=bool(switch.old), watch_until=watch_until)
+        if change.on_live:
+            await change.on_live(tx)
+
+    def _tell(self, launch: Launch, progress: Progress) -> None:
+        app, version = launch.app, launch.release.version
+        if app.stopped:
+            progress.heading(f"{app.name} {version} is set; the app is stopped, start it with: ps:start {app.name}")
+            return
+        progress.heading(f"{app.name} {version} is live:")
+        progress.detail(launch.url)
+
     async def take_down(self, app: App, rows: Sequence[InstanceRow]) -> None:
         """The app is stopped and its instances are retiring, in one transaction; the reconciler finishes what a crash
         leaves of the rest."""
         async with self._database.transaction() as tx:
             await tx.execute("UPDATE apps SET stopped = 1 WHERE id = ?", app.id)
             for row in rows:
-                await mark(tx, row.name, "retiring", time.time())
+                await mark_retiring(tx, row.name, Farewell.now())
         await self._edge.set_route(Route(app.name))
-
-    async def route_of(self, app: App) -> Route:
-        """The route the database wants for an app."""
-        release = await self._releases.current(app)
-        if release is None or app.stopped:
-            return Route(app.name)
-        return self._route(app, release, await self._instances.of(app, "live"))
-
-    def _route(self, app: App, release: Release, rows: Sequence[InstanceRow]) -> Route:
-        usual = release.port or self._config.run.port
-        port = check_of(release, "web", usual).port or usual
-        web = sorted((row for row in rows if row.process_type == "web"), key=lambda row: row.number)
-        return Route(app.name, tuple(Endpoint(row.address, port) for row in web), release.number)
-
-    async def network(self, app: App) -> Project:
-        """The app's project, its network made if it is missing."""
-        project = await self._projects.get(app.organization_id, app.project_id)
-        subnet = await self._driver.ensure_network(
-            network_name(self._config.label, project),
-            [project.subnet] if project.subnet else self._config.run.subnets(),
-            [p.subnet for p in await self._projects.all() if p.subnet and p.id != project.id],
-        )
-        if subnet != project.subnet:
-            await self._projects.set_subnet(project.id, subnet)
-            await self.protect()
-        return await self._projects.get(app.organization_id, app.project_id)
-
-    async def protect(self) -> None:
-        """Firewall rules for the networks of all projects, before anything runs in them."""
-        subnets = sorted(p.subnet for p in await self._projects.all() if p.subnet)
-        await self._firewall.apply(subnets, [self._config.http.port, self._config.http.https_port])
 
     async def _drop_kept(self, rows: Sequence[InstanceRow], keep: Sequence[InstanceRow]) -> list[InstanceRow]:
         kept = {(row.process_type, row.number) for row in keep}
         spare = [row for row in rows if (row.process_type, row.number) in kept]
         await self._instances.forget([row.name for row in spare])
         return [row for row in rows if row not in spare]
-
-    async def _record_failure(self, app: App, deployment: Deployment, error: BaseException) -> None:
-        status = Status.FAILED
-        if isinstance(error, Superseded):
-            status = Status.SUPERSEDED
-        elif isinstance(error, Cancelled | asyncio.CancelledError):
-            status = Status.CANCELLED
-        reason = error.detail if isinstance(error, PaasdError) else type(error).__name__
-        await self._deployments.fail(app, deployment, status, reason)
 
 
 def _fitting(live: Sequence[InstanceRow], wanted: Sequence[InstanceRow]) -> list[InstanceRow]:

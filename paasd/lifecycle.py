@@ -12,9 +12,11 @@ from paasd.active_push import ActivePush
 from paasd.apps import Apps
 from paasd.build.builder import Builder
 from paasd.build.builds import Builds
+from paasd.changes import Changes
 from paasd.config import Config
 from paasd.config_vars import ConfigVars
 from paasd.deploy import Deployer
+from paasd.deploy_settings import DeploymentSettings
 from paasd.drivers.base import Driver
 from paasd.errors import Cancelled, PaasdError
 from paasd.models import Actor, App, Route, Secret
@@ -24,8 +26,10 @@ from paasd.projects import Projects
 from paasd.release import Releases
 from paasd.route.domains import Domains
 from paasd.route.edge import Edge
+from paasd.routing import Routing
 from paasd.run.instances import Instances, network_name
 from paasd.source.repositories import Repositories
+from paasd.switch_locks import SwitchLocks
 
 _log = logging.getLogger(__name__)
 
@@ -59,6 +63,10 @@ class Lifecycle:
         domains: Domains,
         edge: Edge,
         deployer: Deployer,
+        changes: Changes,
+        routing: Routing,
+        switches: SwitchLocks,
+        settings: DeploymentSettings,
     ) -> None:
         self._config = config
         self._apps = apps
@@ -73,6 +81,10 @@ class Lifecycle:
         self._domains = domains
         self._edge = edge
         self._deployer = deployer
+        self._changes = changes
+        self._routing = routing
+        self._switches = switches
+        self._settings = settings
         self._changing_edge = asyncio.Lock()
         """So that what the database says of a name is still so when the edge is told."""
 
@@ -105,11 +117,11 @@ class Lifecycle:
     async def rename(self, actor: Actor, app: App, name: str, progress: Progress) -> App:
         """The new host name takes over from the old one; what is going live right now goes live first. Once the row
         says so the app has its new name, and the reconciler does what the edge cannot do now."""
-        if self._deployer.switch(app).locked():
+        if self._switches.is_held(app):
             progress.step(f"Waiting for the release of {app.name} that is going live")
-        async with self._deployer.switch(app):
+        async with self._switches.of(app):
             app = await self._apps.refresh(app)
-            route = await self._deployer.route_of(app)
+            route = await self._routing.of(app)
             renamed = await self._apps.rename(actor, app, name)
             await _tidy(f"route of {name}", lambda: self._edge.set_route(replace(route, app=name)))
             # Both sites in one step: the app's own domains cannot be in two of them.
@@ -126,12 +138,13 @@ class Lifecycle:
             changes: Mapping[str, Secret | None] = await self._config_vars.get(app)
             await self._config_vars.change(actor, copy, changes)
             await self._apps.set_checks(copy, await self._apps.checks(app))
+            await self._settings.copy(actor, app, copy)
             if app.scale:
                 await self._apps.set_scale(actor, copy, app.scale)
             if app.deploy_branch:
                 await self._apps.set_deploy_branch(copy, app.deploy_branch)
             if current := await self._releases.current(app):
-                await self._deployer.adopt(actor, copy, current, progress)
+                await self._changes.adopt(actor, copy, current, progress)
         except BaseException:
             await asyncio.shield(self._take_back(actor, copy))
             raise
@@ -176,8 +189,8 @@ class Lifecycle:
 
     async def _remove_row(self, actor: Actor, app: App) -> _Remains:
         """First, in one transaction: from here on nothing that belongs to the app is wanted by anybody."""
-        self._end_push(app)  # it may hold the lock
-        async with self._deployer.switch(app):
+        self._end_changes(app)  # one may hold the lock
+        async with self._switches.of(app):
             project = await self._projects.get(app.organization_id, app.project_id)
             names = [row.name for row in await self._instances.of(app)]
             last = await self._apps.destroy(actor, app)
@@ -188,7 +201,7 @@ class Lifecycle:
         app = remains.app
         await _tidy(f"route of {app.name}", lambda: self.drop_route(app.name))
         await _tidy(f"site of {app.name}", lambda: self._drop_site(app.name))
-        if push := self._end_push(app):
+        if push := self._end_changes(app):
             await push.done.wait()
         await _tidy(f"instances of {app.name}", lambda: self._stop_all(remains))
         await _tidy(f"repository of {app.name}", lambda: self._repositories.remove(app.id))
@@ -198,8 +211,10 @@ class Lifecycle:
             self._instances.forget_project(app.project_id)
             await _tidy(f"network {network}", lambda: self._driver.remove_network(network))
 
-    def _end_push(self, app: App) -> ActivePush | None:
-        return self._deployer.end_push(app, Cancelled(f"{app.name} was destroyed"))
+    def _end_changes(self, app: App) -> ActivePush | None:
+        reason = Cancelled(f"{app.name} was destroyed")
+        self._changes.cancel(app, reason)
+        return self._deployer.end_push(app, reason)
 
     async def _stop_all(self, remains: _Remains) -> None:
         """Instances, one-off commands too."""

@@ -69,6 +69,10 @@ class App:
     stopped: bool
     scale: Mapping[str, int]
     created_at: float
+    lock_reason: str | None = None
+    """Why nothing may be deployed; None when it may."""
+    postdeploy_at: float | None = None
+    """When app.json's script for the first deployment had run, or was not needed."""
 
 
 @dataclass(frozen=True)
@@ -180,6 +184,21 @@ class Status(StrEnum):
     @property
     def final(self) -> bool:
         return self not in (Status.QUEUED, Status.RUNNING)
+
+
+class Phase(StrEnum):
+    """Phases of a deployment, in order; those it has no need of are left out."""
+
+    REQUESTED = "requested"
+    BUILDING = "building"
+    RELEASING = "releasing"
+    STARTING = "starting"
+    CHECKING = "checking"
+    CANARY = "canary"
+    SWITCHING = "switching"
+    DRAINING = "draining"
+    """The new release is live; old instances finish what they are at."""
+    LIVE = "live"
 
 
 @dataclass(frozen=True)
@@ -307,6 +326,15 @@ class Endpoint:
 
     def __str__(self) -> str:
         return f"{self.address}:{self.port}"
+
+
+@dataclass(frozen=True)
+class InFlight:
+    """What the edge has under way to an endpoint."""
+
+    requests: int = 0
+    streams: int = 0
+    """WebSockets and event streams, which are no requests here."""
 
 
 @dataclass(frozen=True)

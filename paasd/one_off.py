@@ -8,13 +8,13 @@ from dataclasses import replace
 from paasd import events
 from paasd.config import Config
 from paasd.database import Database
-from paasd.deploy import Deployer
 from paasd.drivers.base import Driver, OneOff
 from paasd.errors import Conflict
 from paasd.models import Actor, App, ProcessType
 from paasd.release import Releases
 from paasd.route.domains import Domains
-from paasd.run.rollout import one_off_spec
+from paasd.run.networks import Networks
+from paasd.run.tasks import one_off_spec
 
 
 class OneOffs:
@@ -25,14 +25,14 @@ class OneOffs:
         releases: Releases,
         domains: Domains,
         driver: Driver,
-        deployer: Deployer,
+        networks: Networks,
     ) -> None:
         self._database = database
         self._config = config
         self._releases = releases
         self._domains = domains
         self._driver = driver
-        self._deployer = deployer
+        self._networks = networks
 
     async def start(self, actor: Actor, app: App, command: Sequence[str], terminal: tuple[int, int] | None) -> OneOff:
         """A word that names a process type of the Procfile runs its command, with further words appended.
@@ -40,7 +40,7 @@ class OneOffs:
         release = await self._releases.current(app)
         if release is None:
             raise Conflict(f"{app.name} has not been deployed yet", hint="Push it first: git push paasd main")
-        project = await self._deployer.ensure_network(app)
+        project = await self._networks.ensure(app)
         url = await self._domains.url(app)
         entry = next((p.command for p in release.process_types if p.name == command[0] and p.command), None)
         spec = one_off_spec(app, project, release, ProcessType("run", entry), self._config, url)

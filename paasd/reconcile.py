@@ -5,26 +5,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 
 from paasd.apps import Apps
 from paasd.build.builds import Builds
 from paasd.config import Config
-from paasd.deploy import Deployer
+from paasd.deploy_settings import DeploymentSettings, Strategy
 from paasd.deployments import Deployments
 from paasd.drivers.base import Driver, Seen
-from paasd.errors import EngineUnavailable, PaasdError
+from paasd.errors import EngineUnavailable, NotFound, PaasdError
 from paasd.lifecycle import Lifecycle
-from paasd.models import App, InstanceState
+from paasd.models import App, InstanceState, Route
 from paasd.projects import Projects
 from paasd.release import Releases
 from paasd.route.domains import Domains
 from paasd.route.edge import Edge
+from paasd.routing import Routing
 from paasd.run.instances import InstanceRow, Instances, network_name, spec_of
+from paasd.run.networks import Networks
 from paasd.run.retire import Retirement
 from paasd.source.repositories import Repositories
+from paasd.switch_locks import SwitchLocks
 
 _log = logging.getLogger(__name__)
 
@@ -34,9 +36,6 @@ _SETTLE = 0.3
 """Seconds after an engine event before looking, so that one restart is one look."""
 _STRANGER_TIMEOUT = 10
 _DIED = "the daemon stopped while this was under way; the release that was live before still is"
-
-Protect = Callable[[], Awaitable[None]]
-"""Puts the firewall's rules in place."""
 
 
 class Reconciler:
@@ -54,9 +53,11 @@ class Reconciler:
         domains: Domains,
         edge: Edge,
         repositories: Repositories,
-        deployer: Deployer,
         lifecycle: Lifecycle,
-        protect: Protect,
+        routing: Routing,
+        switches: SwitchLocks,
+        networks: Networks,
+        settings: DeploymentSettings,
     ) -> None:
         self._config = config
         self._apps = apps
@@ -70,9 +71,11 @@ class Reconciler:
         self._domains = domains
         self._edge = edge
         self._repositories = repositories
-        self._deployer = deployer
         self._lifecycle = lifecycle
-        self._protect = protect
+        self._routing = routing
+        self._switches = switches
+        self._project_networks = networks
+        self._settings = settings
         self._tasks: list[asyncio.Task[None]] = []
         self._wake = asyncio.Event()
         self._troubles: dict[str, str] = {}
@@ -84,7 +87,7 @@ class Reconciler:
         await self._deployments.abandon_unfinished(_DIED)
         for app in await self._apps.all():
             stale = await self._instances.of(app, "new")
-            await self._instances.retire([row.name for row in stale], time.time())
+            await self._instances.retire([row.name for row in stale])
         with contextlib.suppress(EngineUnavailable):
             await self._driver.remove_one_offs()
 
@@ -152,7 +155,7 @@ class Reconciler:
             self._wake.set()  # what it read from its files may be old
 
     async def _firewall(self) -> None:
-        await self._protect()
+        await self._project_networks.protect()
 
     async def _routes(self) -> None:
         """Before the sites, so that none comes up without a route. Each by itself: what is wrong with one app must not
@@ -160,18 +163,29 @@ class Reconciler:
         present = await self._edge.routes()
         apps = await self._apps.all()
         for app in apps:
-            await self._attempt(f"route of {app.name}", partial(self._deployer.sync_route, app, present))
+            await self._attempt(f"route of {app.name}", partial(self._route, app, present))
         for name in set(present) - {app.name for app in apps}:
             await self._lifecycle.drop_route(name)
         known = {f"route of {app.name}" for app in apps}
         for name in [n for n in self._troubles if n.startswith("route of ") and n not in known]:
             del self._troubles[name]
 
+    async def _route(self, app: App, present: Mapping[str, Route]) -> None:
+        """One that is being switched right now is left to its switch, that of an app destroyed meanwhile to nobody."""
+        async with self._switches.if_free(app) as free:
+            if not free:
+                return
+            with contextlib.suppress(NotFound):
+                wanted = await self._routing.of(await self._apps.refresh(app))
+                if present.get(wanted.app) != wanted:
+                    await self._edge.set_route(wanted)
+
     async def _sites(self) -> None:
         for name, reason in (await self._lifecycle.sync_sites()).items():
             _log.error("the site of %s is quarantined: %s", name, reason)
 
     async def _containers(self) -> None:
+        await self._deployments.drained()
         actual = await self._driver.survey()
         apps = {app.id: app for app in await self._apps.all()}
         for row in await self._instances.all():
@@ -185,17 +199,21 @@ class Reconciler:
 
     async def _revive(self, app: App, row: InstanceRow) -> None:
         """Start a live instance that somebody removed, stopped or cut off behind our back."""
-        async with self._deployer.undisturbed(app) as free:
-            if not free or row.name not in {r.name for r in await self._instances.of(app, "live")}:
+        async with self._switches.if_free(app) as free:
+            rows = await self._instances.of(app)
+            if not free or row.name not in {r.name for r in rows if r.state == "live"}:
                 return
+            settings = await self._settings.of(app)
+            if settings.strategy is Strategy.RECREATE and any(r.state == "retiring" for r in rows):
+                return  # it must not run twice; a later pass starts it
             _log.warning("%s of %s is not running; starting it again", row.name, app.name)
             release = await self._releases.get(app, row.release_id)
-            project = await self._deployer.ensure_network(app)
+            project = await self._project_networks.ensure(app)
             url = await self._domains.url(app)
             instance = await self._driver.inspect(row.name)
             if instance is not None and instance.address != row.address:
-                await self._driver.stop(row.name, self._config.run.stop_timeout)
-            await self._driver.start(spec_of(app, project, release, row, self._config, url))
+                await self._driver.stop(row.name, settings.stop_timeout)
+            await self._driver.start(spec_of(app, project, release, row, self._config, url, settings.stop_timeout))
 
     async def _strangers(self) -> None:
         """Containers with our label that no row wants: leftovers of a killed daemon. A row is written before its

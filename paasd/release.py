@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -53,10 +53,12 @@ class Releases:
         """A rollback: everything of `old` under a new number."""
         return await self._copy(app, old, old.config, actor, f"Rollback to {old.version}")
 
-    async def adopted(self, app: App, other: Release, config: Mapping[str, Secret], actor: str) -> Release:
+    async def adopted(
+        self, app: App, other: Release, config: Mapping[str, Secret], actor: str, description: str
+    ) -> Release:
         """What another app runs, as a release of `app`. Its build stays the other app's."""
         unbuilt = replace(other, build_id=None)
-        return await self._copy(app, unbuilt, config, actor, "Clone")
+        return await self._copy(app, unbuilt, config, actor, description)
 
     async def get(self, app: App, release_id: str) -> Release:
         row = await self._database.fetch_one(
@@ -77,6 +79,20 @@ class Releases:
         row = await by_number(self._database, Table.RELEASES, app, number)
         if row is None:
             raise NotFound(f"{app.name} has no release v{number}", hint=f"List them with: releases {app.name}")
+        return self._release(app, row)
+
+    async def of_build(self, app: App, number: int) -> Release:
+        """The newest release with a build's image. Raises NotFound."""
+        row = await self._database.fetch_one(
+            "SELECT releases.* FROM releases JOIN builds ON builds.id = releases.build_id"
+            " WHERE releases.organization_id = ? AND releases.app_id = ? AND builds.number = ?"
+            " ORDER BY releases.number DESC LIMIT 1",
+            app.organization_id,
+            app.id,
+            number,
+        )
+        if row is None:
+            raise NotFound(f"no release was made of build {number}", hint=f"List the builds with: builds {app.name}")
         return self._release(app, row)
 
     async def of(self, app: App, *, before: int = 0, limit: int = 50) -> list[Release]:
@@ -183,6 +199,36 @@ class Releases:
             app_json=json.loads(row["app_json"]),
             port=row["port"],
         )
+
+
+def differences(old: Release, new: Release) -> list[str]:
+    """What `new` has otherwise than `old`, a line each. Config vars by name: their values are secrets."""
+    found = [] if old.image == new.image else [f"image: {old.image} → {new.image}"]
+    found += _compared("config var", old.config, new.config, lambda _: "")
+    found += _compared("process", _commands(old), _commands(new), str)
+    found += _compared("checks of", old.checks, new.checks, json.dumps)
+    found += _compared("app.json", old.app_json, new.app_json, json.dumps)
+    if old.port != new.port:
+        found.append(f"port: {old.port or 'the usual one'} → {new.port or 'the usual one'}")
+    return found
+
+
+def _commands(release: Release) -> dict[str, str]:
+    return {p.name: p.command or "(the image's own)" for p in release.process_types}
+
+
+def _compared(noun: str, old: Mapping[str, Any], new: Mapping[str, Any], told: Callable[[Any], str]) -> list[str]:
+    """`told` says a value; nothing is said of it where it gives no text."""
+    found = []
+    for name in sorted(old.keys() | new.keys()):
+        before, after = (told(side[name]) if name in side else "" for side in (old, new))
+        if name not in new:
+            found.append(f"{noun} {name}: removed")
+        elif name not in old:
+            found.append(f"{noun} {name}: added" + (f": {after}" if after else ""))
+        elif old[name] != new[name]:
+            found.append(f"{noun} {name}: changed" + (f": {before} → {after}" if after else ""))
+    return found
 
 
 def process_types_from(text: str) -> tuple[ProcessType, ...]:

@@ -56,11 +56,13 @@ class Builder:
         progress: Progress,
         config: Mapping[str, Secret],
         live_revision: str | None,
+        begun: Callable[[], Awaitable[None]],
     ) -> Build:
-        """Build when it is its turn. Raises SourceRejected, BuildFailed, DiskFull, EngineError; NothingToDeploy when
-        nothing that the app watches differs from `live_revision`."""
+        """Build when it is its turn, which `begun` is told. Raises SourceRejected, BuildFailed, DiskFull, EngineError;
+        NothingToDeploy when nothing that the app watches differs from `live_revision`."""
         try:
             async with self._queue.slot(progress):
+                await begun()
                 await self._builds.started(app, build, self._images.name(app, build))
                 await failpoints.hit("build-started")
                 await self._disk.require()

@@ -51,6 +51,7 @@ def info(cli: Cli, app: str, as_json: bool) -> None:
             "Environment": found["environment"],
             "Deploy branch": found["deploy_branch"] or "the first one pushed",
             "Stopped": "yes" if found["stopped"] else "no",
+            "Locked": found["locked"] or "no",
             "Created": found["created_at"],
         }
     )
@@ -85,6 +86,25 @@ def destroy(cli: Cli, app: str, force: bool) -> None:
     cli.confirm(app, force, f"WARNING: this destroys {app} and everything it has.")
     cli.client.request("DELETE", app_path(app))
     cli.console.print(f"-----> Destroyed {app}")
+
+
+@root.command("apps:lock", examples=("apps:lock blog", "apps:lock blog database is being moved"))
+@app_argument
+@click.argument("reason", nargs=-1)
+@click.pass_obj
+def lock(cli: Cli, app: str, reason: tuple[str, ...]) -> None:
+    """Refuse pushes, rollbacks and new config vars until apps:unlock; what is live stays."""
+    cli.client.request("PUT", app_path(app, "lock"), {"reason": " ".join(reason) or "no reason was given"})
+    cli.console.print(f"-----> Locked {app}; unlock it with: apps:unlock {app}")
+
+
+@root.command("apps:unlock", examples=("apps:unlock blog",))
+@app_argument
+@click.pass_obj
+def unlock(cli: Cli, app: str) -> None:
+    """Take deployments of an app again."""
+    cli.client.request("DELETE", app_path(app, "lock"))
+    cli.console.print(f"-----> Unlocked {app}")
 
 
 @root.command("git:set", examples=("git:set blog deploy-branch release",))

@@ -1,4 +1,4 @@
-"""releases, rollback, deployments"""
+"""releases, rollback"""
 
 from __future__ import annotations
 
@@ -60,21 +60,20 @@ def rollback(cli: Cli, app: str, version: str | None) -> None:
     cli.stream("POST", app_path(app, "rollback"), {"release": number_of(version) if version else None})
 
 
-@root.command("deployments", examples=("deployments blog",))
+@root.command("releases:diff", examples=("releases:diff blog v11 v12",))
 @app_argument
-@_count
+@click.argument("old")
+@click.argument("new")
 @json_option
 @click.pass_obj
-def deployments(cli: Cli, app: str, num: int, as_json: bool) -> None:
-    """List an app's deployments, newest first."""
-    found = cli.client.get(app_path(app, "deployments"), limit=num)["items"]
+def diff(cli: Cli, app: str, old: str, new: str, as_json: bool) -> None:
+    """Show what a release changed. Config vars are named; their values stay hidden."""
+    found = cli.client.get(app_path(app, "releases", number_of(old), "diff", number_of(new)))
     if as_json:
         return cli.console.json(found)
-    rows = [
-        (d["number"], d["release"], d["status"], d["phase"], d["created_by"], d["created_at"], d["reason"])
-        for d in found
-    ]
-    cli.console.table(("DEPLOYMENT", "RELEASE", "STATUS", "PHASE", "BY", "AT", "REASON"), rows)
+    cli.console.heading(f"{app} {found['from']} → {found['to']}")
+    for line in found["changes"] or ["nothing differs"]:
+        cli.console.print(f"       {line}")
 
 
 def number_of(version: str) -> int:

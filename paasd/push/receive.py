@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from paasd import failpoints
+from paasd.admission import IGNORE_WINDOWS
 from paasd.apps import Apps
 from paasd.config import Config
 from paasd.database import new_id
@@ -27,7 +28,7 @@ from paasd.source.repositories import Repositories
 _BRANCH, _TAG = "refs/heads/", "refs/tags/"
 _PATIENCE = 5.0
 """Seconds that a push which is only stored waits for those before it."""
-_OPTIONS = ("skip-deploy",)
+_OPTIONS = ("skip-deploy", IGNORE_WINDOWS)
 
 
 class Receive:
@@ -110,7 +111,9 @@ class Receive:
                 return await open_checkout(self._repositories.path(app), update.new, env)
 
             push = Push(new_id(), app.id, update.new, branch, actor.name)
-            release = await self._deployer.push(actor, app, push, checkout, progress, gone)
+            release = await self._deployer.push(
+                actor, app, push, checkout, progress, gone, ignore_windows=IGNORE_WINDOWS in options
+            )
             if app.deploy_branch is None and release is not None:
                 await self._apps.set_deploy_branch(app, branch)
             return release

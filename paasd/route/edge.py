@@ -13,7 +13,7 @@ from pathlib import Path
 
 from paasd.config import HttpConfig
 from paasd.errors import EdgeError, InvalidSite, NotFound
-from paasd.models import Route, Site
+from paasd.models import InFlight, Route, Site
 from paasd.route.control import AppCounters, ControlSocket, parse_counters, parse_table, route_line, table_text
 from paasd.route.nginx import Nginx, write_config
 from paasd.route.sites import SiteFiles, commit_file, discard_file, prepare_file, read_text, replace_file
@@ -139,11 +139,11 @@ class Edge:
         """By app; everything that ended before this call is counted."""
         return parse_counters(await self._control.get("counters"))
 
-    async def in_flight(self) -> dict[str, int]:
-        """`address:port` -> requests it works on, WebSockets included; idle endpoints are left out. Everything that
-        began before this call is counted."""
+    async def in_flight(self) -> dict[str, InFlight]:
+        """What is under way by `address:port`; idle endpoints are left out. Everything that began before this call is
+        counted."""
         lines = (await self._control.get("in-flight")).splitlines()
-        return {endpoint: int(count) for endpoint, count in (line.split() for line in lines)}
+        return {name: InFlight(int(requests), int(streams)) for name, requests, streams in map(str.split, lines)}
 
     def _create_directories(self) -> None:
         self._nginx.create_directories()

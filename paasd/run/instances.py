@@ -31,6 +31,24 @@ class InstanceRow:
     address: str
     state: str
     retire_at: float | None
+    streams_until: float | None = None
+    """Until when it keeps WebSockets and event streams, once it retires."""
+    stop_timeout: int | None = None
+    """Seconds between SIGTERM and SIGKILL, once it retires."""
+
+
+@dataclass(frozen=True)
+class Farewell:
+    """How an instance retires: times in seconds since the epoch until which it keeps what it has, then the seconds
+    between SIGTERM and SIGKILL (None: the box's)."""
+
+    retire_at: float
+    streams_until: float
+    stop_timeout: int | None = None
+
+    @classmethod
+    def now(cls) -> Farewell:
+        return cls(now(), now())
 
 
 class Instances:
@@ -89,10 +107,11 @@ class Instances:
         """The project is gone."""
         self._cursor.pop(project_id, None)
 
-    async def retire(self, names: Sequence[str], at: float) -> None:
+    async def retire(self, names: Sequence[str]) -> None:
+        """At once."""
         async with self._database.transaction() as tx:
             for name in names:
-                await mark(tx, name, "retiring", at)
+                await mark_retiring(tx, name, Farewell.now())
 
     async def _free_address(self, tx: Transaction, project: Project) -> str:
         """Goes round the subnet, so that an address just given up is the last one to be used again."""
@@ -131,11 +150,23 @@ def wanted_instances(release: Release, scale: Mapping[str, int]) -> list[tuple[s
     ]
 
 
-async def mark(tx: Transaction, name: str, state: str, retire_at: float | None = None) -> None:
-    await tx.execute("UPDATE instances SET state = ?, retire_at = ? WHERE name = ?", state, retire_at, name)
+async def mark_live(tx: Transaction, name: str) -> None:
+    await tx.execute("UPDATE instances SET state = 'live' WHERE name = ?", name)
 
 
-def spec_of(app: App, project: Project, release: Release, row: InstanceRow, config: Config, url: str) -> InstanceSpec:
+async def mark_retiring(tx: Transaction, name: str, farewell: Farewell) -> None:
+    await tx.execute(
+        "UPDATE instances SET state = 'retiring', retire_at = ?, streams_until = ?, stop_timeout = ? WHERE name = ?",
+        farewell.retire_at,
+        farewell.streams_until,
+        farewell.stop_timeout,
+        name,
+    )
+
+
+def spec_of(
+    app: App, project: Project, release: Release, row: InstanceRow, config: Config, url: str, stop_timeout: int
+) -> InstanceSpec:
     """What the driver needs to run `row`."""
     run = config.run
     process = next(p for p in release.process_types if p.name == row.process_type)
@@ -153,7 +184,7 @@ def spec_of(app: App, project: Project, release: Release, row: InstanceRow, conf
         address=row.address,
         limits=Limits(run.memory, run.cpus, run.pids),
         user=release.user,
-        stop_timeout=run.stop_timeout,
+        stop_timeout=stop_timeout,
     )
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 
 from paasd import failpoints
 from paasd.config import RunConfig
 from paasd.drivers.base import Driver
 from paasd.errors import PaasdError
+from paasd.models import InFlight
 from paasd.run.instances import InstanceRow, Instances
 
 _log = logging.getLogger(__name__)
@@ -20,13 +21,13 @@ _SETTLE = 0.5
 _LOOK = 0.5
 _RETRY = 10.0
 
-InFlight = Callable[[], Awaitable[Mapping[str, int]]]
+AskInFlight = Callable[[], Awaitable[Mapping[str, InFlight]]]
 
 
 class Retirement:
     """One task per retiring instance. A restart of the daemon takes up again what the table says."""
 
-    def __init__(self, driver: Driver, instances: Instances, in_flight: InFlight, config: RunConfig) -> None:
+    def __init__(self, driver: Driver, instances: Instances, in_flight: AskInFlight, config: RunConfig) -> None:
         self._driver = driver
         self._instances = instances
         self._in_flight = in_flight
@@ -55,7 +56,7 @@ class Retirement:
         await failpoints.hit("before-stop-old")
         while True:
             try:
-                await self._driver.stop(row.name, self._config.stop_timeout)
+                await self._driver.stop(row.name, row.stop_timeout or self._config.stop_timeout)
                 await self._instances.forget([row.name])
                 return
             except PaasdError as error:
@@ -63,18 +64,27 @@ class Retirement:
                 await asyncio.sleep(_RETRY)
 
     async def _drained(self, row: InstanceRow) -> None:
-        """Wait until no request is left, at most until `retire_at`."""
+        """Wait until no request is left, at most until `retire_at`, and no stream, at most until `streams_until`."""
         if row.process_type != "web":
             return
         await asyncio.sleep(_SETTLE)
-        quiet = 0
-        while quiet < 2 and time.time() < (row.retire_at or 0):
-            quiet = quiet + 1 if await self._is_quiet(row) else 0
-            await asyncio.sleep(_LOOK)
+        await self.quiet([row.address], row.retire_at or 0, row.streams_until or 0)
 
-    async def _is_quiet(self, row: InstanceRow) -> bool:
+    async def quiet(self, addresses: Collection[str], requests_until: float, streams_until: float) -> None:
+        """Wait until the edge has nothing under way to these addresses, at most until these times."""
+        quiet = 0
+        while quiet < 2 and (left := max(requests_until, streams_until) - time.time()) > 0:
+            busy = await self._busy(addresses)
+            requests = busy.requests and time.time() < requests_until
+            streams = busy.streams and time.time() < streams_until
+            quiet = 0 if requests or streams else quiet + 1
+            await asyncio.sleep(min(_LOOK, left))
+
+    async def _busy(self, addresses: Collection[str]) -> InFlight:
+        """All that is under way to them; an edge that does not answer counts as busy."""
         try:
             counts = await self._in_flight()
         except PaasdError:
-            return False
-        return not any(count for endpoint, count in counts.items() if endpoint.startswith(f"{row.address}:"))
+            return InFlight(1, 1)
+        found = [busy for endpoint, busy in counts.items() if endpoint.rpartition(":")[0] in addresses]
+        return InFlight(sum(busy.requests for busy in found), sum(busy.streams for busy in found))

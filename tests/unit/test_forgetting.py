@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from paasd import events
 from paasd.build.builds import Builds
 from paasd.database import new_id
-from paasd.deployments import Deployments, finish
+from paasd.deployments import Deployments, succeed
+from paasd.errors import PaasdError
 from paasd.events import Events
 from paasd.models import App, Build, ProcessType, Project, Push, Release, Status
 from paasd.run.instances import Instances
@@ -26,12 +29,18 @@ async def a_release(store: Store, app: App) -> Release:
 
 
 async def deploy(store: Store, app: App, release: Release, status: Status = Status.SUCCEEDED) -> None:
-    deployment = await Deployments(store.database).begin(app, release, "me")
-    if status is Status.RUNNING:
+    deployments = Deployments(store.database)
+    if status is Status.FAILED:
+        with pytest.raises(PaasdError):
+            async with deployments.attempt(store.admin, app) as deployment:
+                await deployments.release(deployment, release, "rolling")
+                raise PaasdError("on purpose")
         return
-    async with store.database.transaction() as tx:
-        await finish(tx, app, deployment, status)
-        if status is Status.SUCCEEDED:
+    deployment = await deployments.begin(store.admin, app)
+    await deployments.release(deployment, release, "rolling")
+    if status is Status.SUCCEEDED:
+        async with store.database.transaction() as tx:
+            await succeed(tx, app, deployment, draining=False, watch_until=None)
             await tx.execute("UPDATE apps SET release_id = ? WHERE id = ?", release.id, app.id)
 
 

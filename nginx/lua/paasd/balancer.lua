@@ -22,6 +22,9 @@ local M = {}
 -- endpoint failed. Much cheaper than ngx.ctx, which makes a table for each request.
 local current = {}
 
+-- Requests among them that are WebSockets or event streams, which a retiring instance keeps longer.
+local streaming = {}
+
 -- The endpoint of a finished request, whose place it gives back; nil when it never had one.
 function M.release()
     local request = tonumber(cast("uintptr_t", get_request()))
@@ -29,6 +32,10 @@ function M.release()
     if endpoint then
         current[request] = nil
         endpoint.active = endpoint.active - 1
+        if streaming[request] then
+            streaming[request] = nil
+            endpoint.streams = endpoint.streams - 1
+        end
     end
     return endpoint
 end
@@ -103,6 +110,20 @@ function M.pick(app)
         workers.report()
     end
     set_current_peer(endpoint.address, endpoint.port)
+end
+
+function M.pick_stream(app)
+    M.pick(app)
+    local request = tonumber(cast("uintptr_t", get_request()))
+    local endpoint = current[request]
+    if not endpoint then     -- the pick refused, which does not end this function
+        return
+    end
+    streaming[request] = true
+    endpoint.streams = endpoint.streams + 1
+    if workers.exiting then
+        workers.report()
+    end
 end
 
 return M

@@ -27,12 +27,20 @@ local function stored(ok, err)
     return ""
 end
 
+local function in_flight()
+    local text = {}
+    for name, busy in pairs(workers.in_flight()) do
+        text[#text + 1] = string.format("%s %d %d\n", name, busy.requests, busy.streams)
+    end
+    return table.concat(text)
+end
+
 local collections = {
     ["GET /generation"] = function() return workers.generation .. " " .. workers.oldest_generation() .. "\n" end,
     ["GET /routes"] = function() return lines(routes.all(), "%s %s\n") end,
     ["PUT /routes"] = function() return stored(routes.replace(body())) end,
     ["GET /counters"] = counters.text,
-    ["GET /in-flight"] = function() return lines(workers.in_flight(), "%s %d\n") end,
+    ["GET /in-flight"] = in_flight,
 }
 
 local members = {

@@ -18,7 +18,7 @@ local function endpoint(address, port)
     local name = address .. ":" .. port
     local found = endpoints[name]
     if not found then
-        found = {name = name, address = address, port = tonumber(port), active = 0, down_until = 0}
+        found = {name = name, address = address, port = tonumber(port), active = 0, streams = 0, down_until = 0}
         endpoints[name] = found
     end
     return found

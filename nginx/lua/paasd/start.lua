@@ -13,6 +13,7 @@ return function(mirror, pages_directory)
     workers.new_generation()
 
     paasd_pick = balancer.pick
+    paasd_pick_stream = balancer.pick_stream
     paasd_count = counters.count
     paasd_page = pages.send
     paasd_failed = pages.failed

@@ -1,7 +1,7 @@
 -- Owns the shared dictionary `paasd_workers`: each worker's report of itself, under its process id.
 --
--- A report is `<generation> <exiting> <time>` and a line `<endpoint> <requests in flight>` for each busy endpoint. Only its
--- worker writes it, and it is void once that process is gone, so neither a reload nor a killed worker leaves a wrong count.
+-- A report is `<generation> <exiting> <time>` and a line `<endpoint> <requests> <streams>` for each busy endpoint, of what is
+-- under way there. Only its worker writes it, and it is void once that process is gone, so neither a reload nor a killed worker leaves a wrong count.
 
 local ffi = require "ffi"
 local routes = require "paasd.routes"
@@ -30,7 +30,7 @@ function M.report()
     local lines = {format("%d %d %.3f", M.generation, M.exiting and 1 or 0, ngx.now())}
     for name, endpoint in pairs(routes.endpoints()) do
         if endpoint.active > 0 then
-            lines[#lines + 1] = format("%s %d", name, endpoint.active)
+            lines[#lines + 1] = format("%s %d %d", name, endpoint.active - endpoint.streams, endpoint.streams)
         end
     end
     dict:set(pid, concat(lines, "\n"))
@@ -105,12 +105,15 @@ end
 
 M.wait = fresh_reports
 
--- endpoint -> requests in flight, over all workers.
+-- endpoint -> {requests, streams} under way, over all workers.
 function M.in_flight()
     local sum = {}
     for _, report in ipairs(fresh_reports()) do
-        for name, count in gmatch(report.text, "\n(%S+) (%d+)") do
-            sum[name] = (sum[name] or 0) + tonumber(count)
+        for name, requests, streams in gmatch(report.text, "\n(%S+) (%d+) (%d+)") do
+            local busy = sum[name] or {requests = 0, streams = 0}
+            busy.requests = busy.requests + tonumber(requests)
+            busy.streams = busy.streams + tonumber(streams)
+            sum[name] = busy
         end
     end
     return sum

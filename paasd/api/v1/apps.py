@@ -25,6 +25,10 @@ class AppChange(Body):
     deploy_branch: str | None = None
 
 
+class Lock(Body):
+    reason: str
+
+
 class NewClone(Body):
     name: str
 
@@ -49,6 +53,8 @@ class AppsResource:
                 AppChange,
                 streams=True,
             ),
+            Operation("PUT", "/apps/{app}/lock", Action.APP_CONFIGURE, self.lock, "Refuse deployments", Lock),
+            Operation("DELETE", "/apps/{app}/lock", Action.APP_CONFIGURE, self.unlock, "Take deployments again"),
             Operation("DELETE", "/apps/{app}", Action.APP_DESTROY, self.destroy, "Destroy an app and all it has"),
             Operation(
                 "POST", "/apps/{app}/clone", Action.APP_CREATE, self.clone, "Clone an app", NewClone, streams=True
@@ -74,6 +80,12 @@ class AppsResource:
         if body.deploy_branch is not None:
             await self._lifecycle.set_deploy_branch(app, body.deploy_branch)
         return await self._shape(await self._apps.get(app.organization_id, app.name))
+
+    async def lock(self, call: Call) -> dict[str, Any]:
+        return await self._shape(await self._apps.lock(call.actor, call.app, call.body.reason))
+
+    async def unlock(self, call: Call) -> dict[str, Any]:
+        return await self._shape(await self._apps.lock(call.actor, call.app, None))
 
     async def destroy(self, call: Call) -> dict[str, Any]:
         await self._lifecycle.destroy(call.actor, call.app)

@@ -7,9 +7,10 @@ from typing import Any
 
 import pydantic
 
+from paasd.admission import Admission
 from paasd.api.operations import Body, Call, Operation
+from paasd.changes import Changes
 from paasd.config_vars import ConfigVars
-from paasd.deploy import Deployer
 from paasd.identity.policy import Action
 from paasd.models import Secret
 
@@ -21,9 +22,10 @@ class ConfigChange(Body):
 
 
 class ConfigResource:
-    def __init__(self, config_vars: ConfigVars, deployer: Deployer) -> None:
+    def __init__(self, config_vars: ConfigVars, admission: Admission, changes: Changes) -> None:
         self._config_vars = config_vars
-        self._deployer = deployer
+        self._admission = admission
+        self._changes = changes
 
     def operations(self) -> Sequence[Operation]:
         return [
@@ -44,12 +46,13 @@ class ConfigResource:
 
     async def change(self, call: Call) -> dict[str, Any]:
         body: ConfigChange = call.body
+        self._admission.require_unlocked(call.app)
         changes: dict[str, Secret | None] = {name: None for name in body.unset}
         changes |= {name: Secret(value) for name, value in body.set.items()}
         changed = await self._config_vars.change(call.actor, call.app, changes)
         version = None
         if changed and body.restart:
             words = [f"Set {name}" for name in body.set] + [f"Unset {name}" for name in body.unset]
-            release = await self._deployer.reconfigure(call.actor, call.app, ", ".join(words)[:200], call.progress)
+            release = await self._changes.reconfigure(call.actor, call.app, ", ".join(words)[:200], call.progress)
             version = release.version if release else None
         return {"changed": changed, "release": version}

@@ -8,7 +8,7 @@ from typing import Any
 from paasd.api.operations import Body, Call, Operation
 from paasd.api.v1.shapes import instant
 from paasd.apps import Apps, count_of
-from paasd.deploy import Deployer
+from paasd.changes import Changes
 from paasd.drivers.base import Driver
 from paasd.identity.policy import Action
 from paasd.models import Instance
@@ -21,14 +21,12 @@ class NewScale(Body):
 
 
 class PsResource:
-    def __init__(
-        self, apps: Apps, releases: Releases, instances: Instances, driver: Driver, deployer: Deployer
-    ) -> None:
+    def __init__(self, apps: Apps, releases: Releases, instances: Instances, driver: Driver, changes: Changes) -> None:
         self._apps = apps
         self._releases = releases
         self._instances = instances
         self._driver = driver
-        self._deployer = deployer
+        self._changes = changes
 
     def operations(self) -> Sequence[Operation]:
         path, change = "/apps/{app}/ps", Action.APP_CONFIGURE
@@ -54,15 +52,15 @@ class PsResource:
 
     async def scale(self, call: Call) -> dict[str, Any]:
         await self._apps.set_scale(call.actor, call.app, call.body.scale)
-        await self._deployer.scale(call.actor, call.app, call.progress)
+        await self._changes.scale(call.actor, call.app, call.progress)
         return await self.report(call)
 
     async def restart(self, call: Call) -> dict[str, Any]:
-        release = await self._deployer.restart(call.actor, call.app, call.progress)
+        release = await self._changes.restart(call.actor, call.app, call.progress)
         return {"release": release.version}
 
     async def stop(self, call: Call) -> dict[str, Any]:
-        await self._deployer.stop(call.app, call.progress)
+        await self._changes.stop(call.app, call.progress)
         return {"stopped": True}
 
 

@@ -1,4 +1,4 @@
-"""Releases and deployments of an app; going back to an old release."""
+"""Releases of an app; going back to an old one."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from typing import Annotated, Any
 import pydantic
 
 from paasd.api.operations import Body, Call, Operation
-from paasd.api.v1.shapes import deployment_shape, release_shape
-from paasd.deploy import Deployer
-from paasd.deployments import Deployment, Deployments
+from paasd.api.v1.shapes import release_shape
+from paasd.changes import Changes
 from paasd.identity.policy import Action
-from paasd.release import Releases
+from paasd.release import Releases, differences
 
 
 class RollbackTo(Body):
@@ -20,10 +19,9 @@ class RollbackTo(Body):
 
 
 class ReleasesResource:
-    def __init__(self, releases: Releases, deployments: Deployments, deployer: Deployer) -> None:
+    def __init__(self, releases: Releases, changes: Changes) -> None:
         self._releases = releases
-        self._deployments = deployments
-        self._deployer = deployer
+        self._changes = changes
 
     def operations(self) -> Sequence[Operation]:
         read = Action.APP_READ
@@ -39,8 +37,13 @@ class ReleasesResource:
                 RollbackTo,
                 streams=True,
             ),
-            Operation("GET", "/apps/{app}/deployments", read, self.deployments, "List deployments, newest first"),
-            Operation("GET", "/apps/{app}/deployments/{number}", read, self.deployment, "One deployment"),
+            Operation(
+                "GET",
+                "/apps/{app}/releases/{number}/diff/{other}",
+                read,
+                self.difference,
+                "What another release changed; names of config vars, never their values",
+            ),
         ]
 
     async def listing(self, call: Call) -> dict[str, Any]:
@@ -52,16 +55,10 @@ class ReleasesResource:
         return release_shape(await self._releases.by_number(call.app, call.number("number")), call.app.release_id)
 
     async def rollback(self, call: Call) -> dict[str, Any]:
-        release = await self._deployer.rollback(call.actor, call.app, call.body.release, call.progress)
+        release = await self._changes.rollback(call.actor, call.app, call.body.release, call.progress)
         return release_shape(release, release.id)
 
-    async def deployments(self, call: Call) -> dict[str, Any]:
-        rows = await self._deployments.of(call.app, before=call.number("before"), limit=call.limit())
-        shapes = [await self._shape(call, row) for row in rows]
-        return {"items": shapes, "before": rows[-1].number if len(rows) == call.limit() else None}
-
-    async def deployment(self, call: Call) -> dict[str, Any]:
-        return await self._shape(call, await self._deployments.by_number(call.app, call.number("number")))
-
-    async def _shape(self, call: Call, row: Deployment) -> dict[str, Any]:
-        return deployment_shape(row, (await self._releases.get(call.app, row.release_id)).version)
+    async def difference(self, call: Call) -> dict[str, Any]:
+        old = await self._releases.by_number(call.app, call.number("number"))
+        new = await self._releases.by_number(call.app, call.number("other"))
+        return {"from": old.version, "to": new.version, "changes": differences(old, new)}

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from paasd.build.builds import BuildRow
-from paasd.deployments import Deployment
 from paasd.identity.ssh_keys import SshKey
 from paasd.models import App, Release
 
@@ -24,6 +23,7 @@ def app_shape(app: App) -> dict[str, Any]:
         "environment": app.environment,
         "deploy_branch": app.deploy_branch,
         "stopped": app.stopped,
+        "locked": app.lock_reason,
         "scale": dict(app.scale),
         "created_at": instant(app.created_at),
     }
@@ -63,19 +63,6 @@ def build_shape(build: BuildRow) -> dict[str, Any]:
         "steps": build.record.steps,
         "cached_steps": build.record.cached_steps,
         "image_size": build.record.image_size,
-    }
-
-
-def deployment_shape(deployment: Deployment, version: str) -> dict[str, Any]:
-    return {
-        "number": deployment.number,
-        "release": version,
-        "status": deployment.status,
-        "phase": deployment.phase,
-        "reason": deployment.reason,
-        "created_by": deployment.created_by,
-        "created_at": instant(deployment.created_at),
-        "finished_at": instant(deployment.finished_at),
     }
 
 

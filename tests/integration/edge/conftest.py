@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 
 from paasd.config import HttpConfig
-from paasd.models import Endpoint, Route, Site
+from paasd.models import Endpoint, InFlight, Route, Site
 from paasd.route.edge import Edge
 
 TEMPLATES = Path(__file__).parents[3] / "nginx"
@@ -115,7 +115,7 @@ class Bench:
     visitor: Visitor
     apps: Apps
 
-    async def in_flight_is(self, wanted: dict[str, int]) -> None:
+    async def in_flight_is(self, wanted: dict[str, InFlight]) -> None:
         async def is_so() -> bool:
             return await self.edge.in_flight() == wanted
 

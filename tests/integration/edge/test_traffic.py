@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from paasd.models import InFlight
 from tests.integration.edge.conftest import Bench, until
 
 
@@ -79,7 +80,7 @@ async def test_websocket_talks_both_ways(bench: Bench) -> None:
         for text in ("one", "two"):
             await socket.send_str(text)
             assert await socket.receive_str() == f"echo {text}"
-        assert await bench.edge.in_flight() == {str(endpoint): 1}
+        assert await bench.edge.in_flight() == {str(endpoint): InFlight(streams=1)}
     await bench.in_flight_is({})
 
 
@@ -176,11 +177,11 @@ async def test_in_flight_returns_to_zero_whatever_the_clients_do(bench: Bench) -
     host = await bench.serve("blog", endpoint)
     asks = [asyncio.create_task(bench.visitor.get(host)) for _ in range(4)]
     gone = asyncio.create_task(bench.visitor.session.get(bench.visitor.url(), headers={"Host": host}))
-    await bench.in_flight_is({str(endpoint): 5})
+    await bench.in_flight_is({str(endpoint): InFlight(5)})
     gone.cancel()
     # Some of them are in workers that now retire: their counts must neither vanish nor stay.
     await bench.serve("other")
-    await bench.in_flight_is({str(endpoint): 4})
+    await bench.in_flight_is({str(endpoint): InFlight(4)})
     hold.set()
     assert await asyncio.gather(*asks) == [(200, "done")] * 4
     await bench.in_flight_is({})
@@ -201,7 +202,7 @@ async def test_old_websockets_outlive_a_reload_and_stay_counted(bench: Bench) ->
         await bench.serve("other")
         await socket.send_str("still here")
         assert await socket.receive_str() == "still here"
-        assert await bench.edge.in_flight() == {str(endpoint): 1}
+        assert await bench.edge.in_flight() == {str(endpoint): InFlight(streams=1)}
     await bench.in_flight_is({})
     assert (await bench.edge.counters())["chat"].statuses["1xx"] == 1
 

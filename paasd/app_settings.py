@@ -1,0 +1,158 @@
+"""Table `app_settings`: what was set for an app, by family (`build`, `deploy`) and key; how such values are checked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from paasd import events
+from paasd.database import Database, Transaction, now
+from paasd.errors import InvalidInput
+from paasd.models import Actor, App
+from paasd.names import shown
+
+Check = Callable[[str], str]
+"""Returns a value in its usual form; raises ValueError saying what it must be."""
+
+_DURATION = re.compile(r"([0-9]{1,7}(?:\.[0-9]{1,3})?)(ms|s|m|h|d)?")
+_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+@dataclass(frozen=True)
+class Key:
+    check: Check
+    description: str
+
+
+@dataclass(frozen=True)
+class Family:
+    """Settings that belong together, and the command that sets them."""
+
+    name: str
+    command: str
+    noun: str
+    """What people call one of them, as `build setting`."""
+    keys: Mapping[str, Key]
+
+    def known(self, key: str) -> str:
+        """Raises InvalidInput for a setting that does not exist."""
+        if key not in self.keys:
+            raise InvalidInput(f"there is no {self.noun} {shown(key)}", hint=f"There are: {', '.join(self.keys)}")
+        return key
+
+    def checked(self, key: str, value: str) -> str:
+        """A setting's value in its usual form. Raises InvalidInput."""
+        try:
+            return self.keys[self.known(key)].check(value)
+        except ValueError as error:
+            raise InvalidInput(f"{key} must be {error}, not {shown(value)}") from None
+
+
+class AppSettings:
+    """The settings of one family."""
+
+    def __init__(self, database: Database, family: Family) -> None:
+        self._database = database
+        self.family = family
+
+    async def get(self, app: App) -> dict[str, str]:
+        """What was set, by key."""
+        rows = await self._database.fetch(
+            "SELECT key, value FROM app_settings WHERE app_id = ? AND organization_id = ? AND family = ? ORDER BY key",
+            app.id,
+            app.organization_id,
+            self.family.name,
+        )
+        return {row["key"]: row["value"] for row in rows if row["key"] in self.family.keys}
+
+    async def change(self, actor: Actor, app: App, changes: Mapping[str, str | None]) -> dict[str, str]:
+        """All changes or none; None or an empty value takes a setting away. Raises InvalidInput."""
+        checked = self.family.checked
+        wanted = {self.family.known(key): checked(key, value) if value else None for key, value in changes.items()}
+        async with self._database.transaction() as tx:
+            for key, value in wanted.items():
+                await put(tx, app, self.family.name, key, value)
+            await events.record(
+                tx,
+                self.family.command.replace(":", "."),
+                organization_id=app.organization_id,
+                actor=actor.name,
+                app=app.name,
+                keys=" ".join(sorted(wanted)),
+            )
+        return await self.get(app)
+
+    async def copy(self, actor: Actor, app: App, other: App) -> None:
+        """Give `other` the same settings."""
+        if found := await self.get(app):
+            await self.change(actor, other, found)
+
+
+async def put(tx: Transaction, app: App, family: str, key: str, value: str | None) -> None:
+    """Write or take away one value, checked by the caller."""
+    await tx.execute("DELETE FROM app_settings WHERE app_id = ? AND family = ? AND key = ?", app.id, family, key)
+    if value:
+        await tx.execute(
+            "INSERT INTO app_settings (organization_id, app_id, family, key, value, created_at)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            app.organization_id,
+            app.id,
+            family,
+            key,
+            value,
+            now(),
+        )
+
+
+def matching(pattern: re.Pattern[str], what: str) -> Check:
+    def check(value: str) -> str:
+        if not pattern.fullmatch(value.strip()):
+            raise ValueError(what)
+        return value.strip()
+
+    return check
+
+
+def one_of(*values: str) -> Check:
+    def check(value: str) -> str:
+        if value.strip().lower() not in values:
+            raise ValueError(f"one of {', '.join(values)}")
+        return value.strip().lower()
+
+    return check
+
+
+def words(check: Callable[[str], object], what: str) -> Check:
+    """Words separated by spaces or commas, each once."""
+
+    def check_all(value: str) -> str:
+        try:
+            found = [word for word in re.split(r"[\s,]+", value) if word and (check(word), True)[1]]
+        except (ValueError, InvalidInput):
+            raise ValueError(what) from None
+        return " ".join(dict.fromkeys(found))
+
+    return check_all
+
+
+def whole(least: int, most: int, what: str) -> Check:
+    def check(value: str) -> str:
+        if not (value.isascii() and value.isdigit() and len(value) < 10 and least <= int(value) <= most):
+            raise ValueError(f"{what}, {least} to {most}")
+        return str(int(value))
+
+    return check
+
+
+def duration(least: float, most: float) -> Check:
+    """`30`, `30s`, `5m`, `2h`: seconds, kept as a plain number of them."""
+
+    def check(value: str) -> str:
+        found = _DURATION.fullmatch(value.strip())
+        seconds = float(found[1]) * _UNITS[found[2] or "s"] if found else -1.0
+        if not least <= seconds <= most:
+            raise ValueError(f"a time such as 30s, 5m or 2h, from {least:g} s to {most:g} s")
+        return f"{seconds:g}" if seconds < 1000 else str(round(seconds))
+
+    return check
