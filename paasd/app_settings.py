@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -68,8 +69,7 @@ class AppSettings:
 
     async def change(self, actor: Actor, app: App, changes: Mapping[str, str | None]) -> dict[str, str]:
         """All changes or none; None or an empty value takes a setting away. Raises InvalidInput."""
-        checked = self.family.checked
-        wanted = {self.family.known(key): checked(key, value) if value else None for key, value in changes.items()}
+        wanted = await asyncio.to_thread(self._checked, changes)  # a check may read files, as those of time zones
         async with self._database.transaction() as tx:
             for key, value in wanted.items():
                 await put(tx, app, self.family.name, key, value)
@@ -82,6 +82,10 @@ class AppSettings:
                 keys=" ".join(sorted(wanted)),
             )
         return await self.get(app)
+
+    def _checked(self, changes: Mapping[str, str | None]) -> dict[str, str | None]:
+        family = self.family
+        return {family.known(key): family.checked(key, value) if value else None for key, value in changes.items()}
 
     async def copy(self, actor: Actor, app: App, other: App) -> None:
         """Give `other` the same settings."""

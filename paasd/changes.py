@@ -12,9 +12,10 @@ from paasd.admission import Admission
 from paasd.apps import Apps
 from paasd.build.builder import Builder
 from paasd.config_vars import ConfigVars
+from paasd.database import Transaction
 from paasd.deployments import Deployments
 from paasd.errors import Cancelled, Conflict, PaasdError
-from paasd.go_live import Change, GoLive
+from paasd.go_live import Change, GoLive, OnLive
 from paasd.models import Actor, App, Release
 from paasd.progress import Progress
 from paasd.release import Releases
@@ -67,10 +68,17 @@ class Changes:
             return await self._deploy(actor, app, release, progress, active)
 
     async def rollback(
-        self, actor: Actor, app: App, number: int | None, progress: Progress, *, leaving: Release | None = None
+        self,
+        actor: Actor,
+        app: App,
+        number: int | None,
+        progress: Progress,
+        *,
+        leaving: Release | None = None,
+        also: OnLive | None = None,
     ) -> Release:
         """Everything of an old release, as a new one. Raises NotFound when it, or its image, is gone; Conflict when
-        `leaving` is given and not live any more."""
+        `leaving` is given and not live any more. `also` joins the transaction that makes it live."""
         async with self._changing(app) as active:
             app = await self._apps.refresh(app)
             if leaving is not None and app.release_id != leaving.id:
@@ -83,7 +91,13 @@ class Changes:
             release = await self._releases.from_old(app, old, actor.name)
             progress.step(f"Rolling back to {old.version} as {release.version}")
             restore = self._config_vars.restoring(app, release.config)
-            return await self._deploy(actor, app, release, progress, active, Change(watched=False, on_live=restore))
+
+            async def on_live(tx: Transaction) -> None:
+                await restore(tx)
+                if also:
+                    await also(tx)
+
+            return await self._deploy(actor, app, release, progress, active, Change(watched=False, on_live=on_live))
 
     async def redeploy(
         self, actor: Actor, app: App, build: int, progress: Progress, *, ignore_windows: bool = False

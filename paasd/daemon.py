@@ -89,6 +89,7 @@ from paasd.run.tasks import Tasks
 from paasd.secrets import Vault
 from paasd.source.repositories import Repositories
 from paasd.switch_locks import SwitchLocks
+from paasd.watch import Watch
 
 _log = logging.getLogger(__name__)
 
@@ -203,6 +204,7 @@ class Daemon:
             networks,
             settings,
         )
+        self._watch = Watch(apps, releases, deployments, instances, driver, edge, changes)
         events = Events(database)
         self._housekeeping = Housekeeping(config.keep, events, deployments, releases, builder)
         differences = Differences(
@@ -267,6 +269,8 @@ class Daemon:
             stack.push_async_callback(self._reconciler.stop)
             self._housekeeping.start()
             stack.push_async_callback(self._housekeeping.stop)
+            self._watch.start()
+            stack.push_async_callback(self._watch.stop)
             await self._add_admin_key()
             api = Api(self._config.api_socket, self._apps, self._sessions, local_admin, self._resources)
             await api.start()

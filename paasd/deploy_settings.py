@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -103,7 +104,7 @@ class DeploymentSettings:
             start_timeout=float(values["start-timeout"]),
             script_timeout=float(values["script-timeout"]),
             watch=float(values["watch"]),
-            windows=deploy_windows.parse(values["windows"]),
+            windows=await asyncio.to_thread(deploy_windows.parse, values["windows"]) if values["windows"] else (),
             canary_steps=tuple(int(step) for step in values["canary-steps"].split(",")),
             canary_time=float(values["canary-time"]),
         )

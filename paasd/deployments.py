@@ -117,6 +117,34 @@ class Deployments:
             raise NotFound(f"{app.name} has no deployment {number}", hint=f"List them with: deployments {app.name}")
         return _row(row)
 
+    async def watched(self) -> list[Deployment]:
+        """Those whose releases are looked after, of all apps."""
+        rows = await self._database.fetch("SELECT * FROM deployments WHERE watch_until IS NOT NULL ORDER BY created_at")
+        return [_row(row) for row in rows]
+
+    async def watched_before(self, deployment: Deployment) -> Deployment | None:
+        """The deployment that made the release before live."""
+        row = await self._database.fetch_one(
+            "SELECT * FROM deployments WHERE app_id = ? AND number < ? AND status = 'succeeded'"
+            " ORDER BY number DESC LIMIT 1",
+            deployment.app_id,
+            deployment.number,
+        )
+        return _row(row) if row else None
+
+    async def set_baseline(self, deployment: Deployment, counters: Mapping[str, Any]) -> None:
+        async with self._database.transaction() as tx:
+            await tx.execute("UPDATE deployments SET baseline = ? WHERE id = ?", json.dumps(counters), deployment.id)
+
+    async def end_watch(self, deployment: Deployment, trouble: str = "") -> None:
+        """`trouble` is what was seen although nothing could be done about it."""
+        async with self._database.transaction() as tx:
+            await tx.execute(
+                "UPDATE deployments SET watch_until = NULL, reason = ? WHERE id = ?",
+                trouble or deployment.reason,
+                deployment.id,
+            )
+
     async def failed_release(self, app: App, number: int | None) -> str:
         """Id of the release of a deployment that did not succeed, the newest unless `number` is given."""
         found = await (self.by_number(app, number) if number else self._newest(app))
@@ -167,6 +195,12 @@ async def succeed(
     await _enter(tx, app, deployment, Phase.DRAINING if draining else Phase.LIVE)
     await tx.execute("UPDATE deployments SET watch_until = ? WHERE id = ?", watch_until, deployment.id)
     await _finish(tx, app, deployment, Status.SUCCEEDED)
+
+
+async def condemn(tx: Transaction, app: App, deployment: Deployment, reason: str) -> None:
+    """It had succeeded, and its release turned out to be bad: nobody shall go back to that."""
+    await tx.execute("UPDATE deployments SET watch_until = NULL WHERE id = ?", deployment.id)
+    await _finish(tx, app, deployment, Status.FAILED, reason)
 
 
 async def _enter(tx: Transaction, app: App, deployment: Deployment, phase: Phase) -> None:
