@@ -45,6 +45,7 @@ from paasd.build.network import BuildNetwork
 from paasd.build.queue import BuildQueue
 from paasd.build.registry import Registries
 from paasd.build_settings import BuildSettings
+from paasd.canary import Canary
 from paasd.capabilities import lower_network_admin
 from paasd.changes import Changes
 from paasd.config import Config, flatten
@@ -135,6 +136,7 @@ class Daemon:
         settings, switches = DeploymentSettings(database, config.run), SwitchLocks()
         admission = Admission(settings)
         recreate = Recreate(driver, instances, retirement, rollout, routing, edge)
+        canary = Canary(driver, routing, edge)
         go_live = GoLive(
             database,
             apps,
@@ -147,6 +149,7 @@ class Daemon:
             Tasks(driver, config),
             rollout,
             recreate,
+            canary,
             retirement,
             domains,
             edge,
@@ -236,7 +239,7 @@ class Daemon:
             ConfigResource(config_vars, admission, changes),
             PsResource(apps, releases, instances, driver, changes),
             ReleasesResource(releases, changes),
-            DeploymentsResource(releases, deployments, settings, deployer, changes),
+            DeploymentsResource(releases, deployments, settings, deployer, changes, canary),
             BuildsResource(builds, deployer),
             BuildSettingsResource(build_settings, builder, planner, repositories),
             MatrixResource(matrix, config_vars, repositories),

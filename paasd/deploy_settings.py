@@ -16,6 +16,7 @@ from paasd.deploy_windows import Window
 from paasd.models import Actor, App
 
 COMMAND = "deploy:set"
+_CHOOSER = re.compile(r"header:[A-Za-z0-9-]{1,60}|cookie:[A-Za-z0-9_]{1,60}", re.IGNORECASE)
 _STEPS = re.compile(r"\d{1,3}(,\d{1,3}){0,9}")
 
 
@@ -42,6 +43,12 @@ def _steps(value: str) -> str:
     return ",".join(str(step) for step in steps)
 
 
+def _chooser(value: str) -> str:
+    if not _CHOOSER.fullmatch(value.strip()):
+        raise ValueError("header:NAME or cookie:NAME")
+    return value.strip().lower()
+
+
 KEYS: Mapping[str, Key] = {
     "strategy": Key(
         _strategy, "rolling (blue-green), canary, or recreate: the old instances end before the new start."
@@ -57,6 +64,9 @@ KEYS: Mapping[str, Key] = {
     "windows": Key(deploy_windows.checked, "When deployments are taken, such as Mon-Fri 09:00-17:00 Europe/Berlin."),
     "canary-steps": Key(_steps, "Shares of the requests that a canary gets, in percent."),
     "canary-time": Key(duration(1, 86400), "Time of each step of a canary."),
+    "canary-by": Key(
+        _chooser, "header:NAME or cookie:NAME; requests where it says always or never go to the canary or not."
+    ),
 }
 
 
@@ -74,6 +84,14 @@ class DeploySettings:
     windows: tuple[Window, ...]
     canary_steps: tuple[int, ...]
     canary_time: float
+    canary_by: str
+    """`header:x-canary`, `cookie:canary` or nothing."""
+
+    @property
+    def canary_variable(self) -> str | None:
+        """Nginx's name for what `canary_by` names."""
+        kind, _, name = self.canary_by.partition(":")
+        return {"header": "http_", "cookie": "cookie_"}[kind] + name.replace("-", "_") if name else None
 
 
 class DeploymentSettings:
@@ -92,6 +110,7 @@ class DeploymentSettings:
             "windows": "",
             "canary-steps": "5,25,50,100",
             "canary-time": "60",
+            "canary-by": "",
         }
 
     async def of(self, app: App) -> DeploySettings:
@@ -107,6 +126,7 @@ class DeploymentSettings:
             windows=await asyncio.to_thread(deploy_windows.parse, values["windows"]) if values["windows"] else (),
             canary_steps=tuple(int(step) for step in values["canary-steps"].split(",")),
             canary_time=float(values["canary-time"]),
+            canary_by=values["canary-by"],
         )
 
     async def report(self, app: App) -> dict[str, dict[str, str]]:

@@ -124,6 +124,10 @@ class ReleaseTaskFailed(DeployFailed):
     code = "release-task-failed"
 
 
+class CanaryFailed(DeployFailed):
+    code = "canary-failed"
+
+
 class HealthCheckFailed(DeployFailed):
     code = "health-check-failed"
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from paasd import failpoints
 from paasd.apps import Apps
+from paasd.canary import Canary
 from paasd.database import Database, Transaction
 from paasd.deploy_settings import DeploymentSettings, Strategy
 from paasd.deployments import Deployment, Deployments, succeed
@@ -82,6 +83,7 @@ class GoLive:
         tasks: Tasks,
         rollout: Rollout,
         recreate: Recreate,
+        canary: Canary,
         retirement: Retirement,
         domains: Domains,
         edge: Edge,
@@ -97,6 +99,7 @@ class GoLive:
         self._tasks = tasks
         self._rollout = rollout
         self._recreate = recreate
+        self._canary = canary
         self._retirement = retirement
         self._domains = domains
         self._edge = edge
@@ -106,7 +109,7 @@ class GoLive:
     ) -> None:
         """`app.stopped` says how it shall be afterwards: a stopped app gets the release, but no instances."""
         settings = await self._settings.of(app)
-        strategy = Strategy.ROLLING if change.keep_fitting else settings.strategy
+        strategy = _strategy(settings.strategy, change)
         await self._deployments.release(deployment, release, strategy)
         project, url = await self._networks.ensure(app), await self._domains.url(app)
         checked = replace(release, checks=merged(release.checks, await self._apps.checks(app)))
@@ -149,6 +152,9 @@ class GoLive:
             if switch.change.tasks:
                 for task in before_switch(launch.release):
                     await self._run(launch, task, progress)
+            if strategy is Strategy.CANARY:
+                await self._deployments.enter(app, switch.deployment, Phase.CANARY)
+                await self._canary.walk(launch, progress)
             await failpoints.hit("before-switch")
             switch.change.pass_switch()
             await _uninterrupted(self._switch(switch))
@@ -219,6 +225,13 @@ class GoLive:
         spare = [row for row in rows if (row.process_type, row.number) in kept]
         await self._instances.forget([row.name for row in spare])
         return [row for row in rows if row not in spare]
+
+
+def _strategy(wanted: Strategy, change: Change) -> Strategy:
+    """Scaling never stops what runs, and what was live before needs no trial."""
+    if change.keep_fitting or (wanted is Strategy.CANARY and not change.watched):
+        return Strategy.ROLLING
+    return wanted
 
 
 def _fitting(live: Sequence[InstanceRow], wanted: Sequence[InstanceRow]) -> list[InstanceRow]:

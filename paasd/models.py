@@ -338,12 +338,25 @@ class InFlight:
 
 
 @dataclass(frozen=True)
+class CanaryRoute:
+    """A release that gets a share of an app's requests."""
+
+    endpoints: tuple[Endpoint, ...]
+    release: int
+    percent: int
+    """0 to 100."""
+    variable: str | None = None
+    """Nginx variable of a header or cookie that says `always` or `never`: `http_x_canary`, `cookie_canary`."""
+
+
+@dataclass(frozen=True)
 class Route:
     """What the edge does with an app's requests. No endpoints: a 503 page that retries."""
 
     app: str
     endpoints: tuple[Endpoint, ...] = ()
     release: int = 0
+    canary: CanaryRoute | None = None
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from paasd.progress import Progress
 from paasd.release import Releases
 from paasd.route.control import AppCounters
 from paasd.route.edge import Edge
-from paasd.run.health import why_ended
+from paasd.run.health import crashes
 from paasd.run.instances import Instances
 
 _log = logging.getLogger(__name__)
@@ -137,8 +137,7 @@ class Watch:
         live = {row.name for row in await self._instances.of(app, "live")}
         for instance in await self._driver.list(app.id):
             if instance.name in live and instance.restarts >= _CRASHES:
-                name = f"{instance.process_type}.{instance.index}"
-                return f"{name} {why_ended(instance)} {instance.restarts} times"
+                return crashes(instance)
         return None
 
     async def _go_back(self, app: App, deployment: Deployment, reason: str) -> None:

@@ -162,11 +162,19 @@ class Box:
         repository.commit(files or {})
         return repository
 
-    def get(self, app: str, path: str = "/", *, host: str = "", timeout: float = 10) -> Answer:
+    def get(
+        self,
+        app: str,
+        path: str = "/",
+        *,
+        host: str = "",
+        timeout: float = 10,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
         """A request through the edge."""
         connection = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=timeout)
         try:
-            connection.request("GET", path, headers={"Host": host or f"{app}.localhost"})
+            connection.request("GET", path, headers={"Host": host or f"{app}.localhost", **(headers or {})})
             response = connection.getresponse()
             text = response.read().decode(errors="replace")
             return Answer(response.status, text, dict(response.getheaders()))

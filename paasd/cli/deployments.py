@@ -1,4 +1,4 @@
-"""deployments, deployments:info, deploys:*, deploy:*, builds:deploy"""
+"""deployments, deployments:info, deploys:*, deploy:*, builds:deploy, canary:*"""
 
 from __future__ import annotations
 
@@ -113,3 +113,33 @@ def report(cli: Cli, app: str, as_json: bool) -> None:
         return cli.console.json(found)
     rows = [(key, s["value"] or "-", s["origin"], s["description"]) for key, s in found.items()]
     cli.console.table(("SETTING", "VALUE", "FROM", "MEANING"), rows)
+
+
+@root.command("canary:promote", examples=("canary:promote blog",))
+@app_argument
+@click.pass_obj
+def promote_canary(cli: Cli, app: str) -> None:
+    """Make the canary under way the live release now, without its remaining steps."""
+    cli.client.request("POST", app_path(app, "canary"), {"verdict": "promote"})
+    cli.console.print(f"-----> The canary of {app} takes over")
+
+
+@root.command("canary:abort", examples=("canary:abort blog",))
+@app_argument
+@click.pass_obj
+def abort_canary(cli: Cli, app: str) -> None:
+    """Give the canary under way up; all requests go to the old release again."""
+    cli.client.request("POST", app_path(app, "canary"), {"verdict": "abort"})
+    cli.console.print(f"-----> The canary of {app} is given up")
+
+
+@root.command("canary:steps", examples=("canary:steps blog 5,25,50,100", "canary:steps blog 10,100 --time 5m"))
+@app_argument
+@click.argument("steps")
+@click.option("--time", help="Time of each step.")
+@click.pass_obj
+def canary_steps(cli: Cli, app: str, steps: str, time: str | None) -> None:
+    """Deploy an app by canary from now on, with these shares of the requests in percent."""
+    settings = {"strategy": "canary", "canary-steps": steps, **({"canary-time": time} if time else {})}
+    cli.client.request("PATCH", app_path(app, "deploy-settings"), {"settings": settings})
+    cli.console.print(f"-----> {app} is deployed by canary from the next deployment on: {steps} %")

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
 
 from paasd.errors import EdgeError, InvalidInput
-from paasd.models import Endpoint, Route
-from paasd.names import app_name
+from paasd.models import CanaryRoute, Endpoint, Route
+from paasd.names import app_name, shown
 
 _TIMEOUT = aiohttp.ClientTimeout(total=5)
 _ENDPOINT = re.compile(r"([0-9.]+):([0-9]+)/([0-9]+)")
+_VARIABLE = re.compile(r"(?:http|cookie)_[a-z0-9_]{1,60}")
 _STATUS_CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
 MAX_WEIGHT = 1000
 
@@ -36,11 +37,16 @@ class AppCounters:
 
 
 def route_line(route: Route) -> str:
-    """`<release> <address>:<port>/<weight> …`. Raises InvalidInput."""
+    """`<release> <address>:<port>/<weight> …`, with a canary then `| <release> <percent> <variable or ->` and its
+    endpoints. Raises InvalidInput."""
     app_name(route.app)
-    for endpoint in route.endpoints:
-        _check(endpoint)
-    return " ".join([str(int(route.release)), *(f"{endpoint}/{endpoint.weight}" for endpoint in route.endpoints)])
+    words = [str(int(route.release)), *_written(route.endpoints)]
+    if canary := route.canary:
+        variable = canary.variable or "-"
+        if not 0 <= canary.percent <= 100 or not (canary.variable is None or _VARIABLE.fullmatch(variable)):
+            raise InvalidInput(f"a canary of {canary.percent} % by {shown(variable)} is not possible")
+        words += ["|", str(int(canary.release)), str(int(canary.percent)), variable, *_written(canary.endpoints)]
+    return " ".join(words)
 
 
 def table_text(routes: Iterable[Route]) -> str:
@@ -50,10 +56,26 @@ def table_text(routes: Iterable[Route]) -> str:
 def parse_table(text: str) -> dict[str, Route]:
     routes = {}
     for line in text.splitlines():
-        app, release, *endpoints = line.split()
-        found = (_ENDPOINT.fullmatch(endpoint) for endpoint in endpoints)
-        routes[app] = Route(app, tuple(Endpoint(m[1], int(m[2]), int(m[3])) for m in found if m), int(release))
+        stable, _, rest = line.partition(" |")
+        app, release, *endpoints = stable.split()
+        routes[app] = Route(app, _read(endpoints), int(release), _canary(rest.split()) if rest else None)
     return routes
+
+
+def _canary(words: Sequence[str]) -> CanaryRoute:
+    release, percent, variable, *endpoints = words
+    return CanaryRoute(_read(endpoints), int(release), int(percent), None if variable == "-" else variable)
+
+
+def _read(words: Iterable[str]) -> tuple[Endpoint, ...]:
+    found = (_ENDPOINT.fullmatch(word) for word in words)
+    return tuple(Endpoint(m[1], int(m[2]), int(m[3])) for m in found if m)
+
+
+def _written(endpoints: Iterable[Endpoint]) -> list[str]:
+    for endpoint in endpoints:
+        _check(endpoint)
+    return [f"{endpoint}/{endpoint.weight}" for endpoint in endpoints]
 
 
 def parse_counters(text: str) -> dict[str, AppCounters]:

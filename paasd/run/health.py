@@ -206,6 +206,13 @@ def why_ended(instance: Instance) -> str:
     return f"exited with status {instance.exit_code}"
 
 
+def crashes(instance: Instance) -> str:
+    """`web.1 crashed 3 times; it exited with status 7`, of one that the engine started again."""
+    times = "once" if instance.restarts == 1 else f"{instance.restarts} times"
+    told = instance.oom_killed or instance.exit_code is not None
+    return f"{instance.process_type}.{instance.index} crashed {times}" + (f"; it {why_ended(instance)}" if told else "")
+
+
 def merged(from_repository: Mapping[str, Any], from_user: Mapping[str, Any]) -> dict[str, Any]:
     """`healthchecks` of app.json with what `checks:set` said laid over each type's first check."""
     result = {name: list(checks) for name, checks in from_repository.items()}

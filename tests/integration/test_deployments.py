@@ -210,6 +210,103 @@ def test_a_daemon_killed_in_recreate_brings_the_old_release_back(box: Box, name:
     eventually(lambda: box.differences() == [])
 
 
+class Visitors:
+    """Ask for an app ten times a second through the edge; remembers the answers."""
+
+    def __init__(self, box: Box, name: str) -> None:
+        self._box, self._name = box, name
+        self.answers: list[tuple[int, str]] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._ask)
+
+    def __enter__(self) -> Visitors:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _ask(self) -> None:
+        while not self._stop.is_set():
+            answer = self._box.get(self._name)
+            self.answers.append((answer.status, answer.text))
+            time.sleep(0.02)
+
+    def count(self, text: str) -> int:
+        return sum(answer == (200, text) for answer in self.answers)
+
+
+def test_a_canary_gets_its_share_and_is_promoted_by_hand(box: Box, name: str) -> None:
+    repository = pushed(box, name, app())
+    ok(box, "canary:steps", name, "20,100", "--time", "10m")
+    ok(box, "deploy:set", name, "canary-by", "header:X-Canary")
+    nothing = box.ssh("canary:promote", name)
+    assert nothing.status == 1 and "no canary" in nothing.err
+    repository.commit(app(body="second"))
+    push = box.begin_push(repository, name)
+    eventually(lambda: deployment(box, name)["phase"] == "canary")
+    answers = [box.get(name).text for _ in range(100)]
+    assert 18 <= answers.count("second") <= 22, "each worker of Nginx takes its own turns"
+    for wish, text in (("always", "second"), ("never", "hello")):
+        assert {box.get(name, headers={"X-Canary": wish}).text for _ in range(10)} == {text}
+    ok(box, "canary:promote", name)
+    out, _ = push.communicate(timeout=60)
+    assert push.returncode == 0, out
+    assert "20 % of the requests" in out and "promoted by hand" in out
+    assert {box.get(name).text for _ in range(10)} == {"second"}
+    assert box.differences() == []
+
+
+def test_a_good_canary_walks_through_its_steps_and_drops_nothing(box: Box, name: str) -> None:
+    repository = pushed(box, name, app())
+    ok(box, "canary:steps", name, "30,60", "--time", "3s")
+    repository.commit(app(body="second"))
+    with Visitors(box, name) as visitors:
+        done = box.push(repository, name)
+    assert done.status == 0, done.all
+    assert "30 % of the requests" in done.all and "60 % of the requests" in done.all
+    assert visitors.count("hello") and visitors.count("second")
+    assert visitors.count("hello") + visitors.count("second") == len(visitors.answers)
+    assert phases(box, name)[5:7] == ["canary", "switching"]
+    # What was live before goes back at once.
+    back = ok(box, "rollback", name)
+    assert "Canary" not in back and box.get(name).text == "hello"
+
+
+def test_a_bad_canary_is_given_up_by_itself(box: Box, name: str) -> None:
+    repository = pushed(box, name, app())
+    ok(box, "canary:steps", name, "50,100", "--time", "60s")
+    repository.commit(app(body="broken", status=500) | {"app.json": json.dumps(_ANY_ANSWER)})
+    with Visitors(box, name) as visitors:
+        refused = box.push(repository, name)
+    assert refused.status != 0
+    assert "the canary was given up" in refused.all and "5xx" in refused.all
+    assert (500, "broken") in visitors.answers
+    assert {box.get(name).text for _ in range(10)} == {"hello"}
+    found = deployment(box, name)
+    assert (found["status"], found["phase"]) == ("failed", "canary")
+    eventually(lambda: box.differences() == [])
+
+
+_ANY_ANSWER: dict[str, object] = {"healthchecks": {"web": [{"type": "startup", "uptime": 1}]}}
+
+
+def test_a_canary_that_crashes_is_given_up_and_one_can_be_aborted(box: Box, name: str) -> None:
+    repository = pushed(box, name, app())
+    ok(box, "canary:steps", name, "10,100", "--time", "60s")
+    repository.commit(app("threading.Timer(2, lambda: os._exit(7)).start(); serve()", body="crashing"))
+    refused = box.push(repository, name)
+    assert refused.status != 0 and "web.1 exited with status 7" in refused.all
+    repository.commit(app(body="third"))
+    push = box.begin_push(repository, name)
+    eventually(lambda: deployment(box, name)["phase"] == "canary")
+    ok(box, "canary:abort", name)
+    out, _ = push.communicate(timeout=60)
+    assert push.returncode != 0 and "was aborted" in out
+    assert {box.get(name).text for _ in range(10)} == {"hello"}
+
+
 # settings, locks and windows
 
 

@@ -46,6 +46,27 @@ local function next_of(route)
     return route.slots[position]
 end
 
+-- Where a new request goes: the route itself, or its canary. A header or cookie may say `always` or `never`; all others
+-- go by its share.
+local function track_of(route)
+    local canary = route.canary
+    if not canary then
+        return route
+    end
+    local wish = canary.variable and ngx.var[canary.variable]
+    if wish == "always" then
+        return canary
+    elseif wish == "never" then
+        return route
+    end
+    canary.credit = canary.credit + canary.percent
+    if canary.credit < 100 then
+        return route
+    end
+    canary.credit = canary.credit - 100
+    return canary
+end
+
 -- As next_of, but around endpoints that refused a moment ago, unless all did.
 local function next_up(route)
     local time = now()
@@ -88,18 +109,22 @@ end
 function M.pick(app)
     local route = route_of(app)
     local request = tonumber(cast("uintptr_t", get_request()))
+    local track = route        -- what a canary refused goes to the others
     if current[request] then
         if not retried(route, request) then
             return ngx.exit(BUSY)
         end
-    elseif route.count > 1 then
-        set_more_tries(min(route.count, MAX_TRIES) - 1)
+    else
+        track = track_of(route)
+        if route.count > 1 or track ~= route then
+            set_more_tries(min(route.count, MAX_TRIES) - (track == route and 1 or 0))
+        end
     end
     local endpoint
-    if route.careful_until then
-        endpoint = next_up(route)
+    if track.careful_until then
+        endpoint = next_up(track)
     else
-        endpoint = next_of(route)
+        endpoint = next_of(track)
     end
     if not endpoint then
         return ngx.exit(BUSY)

@@ -42,14 +42,9 @@ local function bucket(milliseconds)
     return BUCKETS
 end
 
-function M.count(app)
-    release()
+-- What canaries are asked and answered is counted again under `<app>~`.
+local function add(app, status, class)
     local sum = sums[app] or new(app)
-    local status = ngx.status
-    local class = floor(status / 100)
-    if class < 1 or class > 5 then
-        class = 5
-    end
     sum[REQUESTS] = sum[REQUESTS] + 1
     sum[CLASS + class] = sum[CLASS + class] + 1
     sum[BYTES_IN] = sum[BYTES_IN] + tonumber(var.request_length)
@@ -61,6 +56,19 @@ function M.count(app)
         sum[index] = sum[index] + 1
     end
     changed[app] = true
+end
+
+function M.count(app)
+    local endpoint = release()
+    local status = ngx.status
+    local class = floor(status / 100)
+    if class < 1 or class > 5 then
+        class = 5
+    end
+    add(app, status, class)
+    if endpoint and endpoint.canary then
+        add(app .. "~", status, class)
+    end
     if workers.exiting then
         workers.report()
     end
@@ -83,6 +91,7 @@ end
 function M.remove(app)
     for field = 1, FIELDS do
         dict:delete(app .. "|" .. field)
+        dict:delete(app .. "~|" .. field)
     end
 end
 

@@ -1,7 +1,8 @@
 -- Owns the route table: the shared dictionary `paasd_routes`, and each worker's decoded copy of it.
 --
--- A value is one line of text, `<release> <address>:<port>/<weight> …`; the mirror file has `<app> ` before it. Text and
--- not JSON, because the distribution's Lua has no JSON decoder of its own.
+-- A value is one line of text, `<release> <address>:<port>/<weight> …`; the mirror file has `<app> ` before it. With a
+-- canary ` | <release> <percent> <variable or -> <address>:<port>/<weight> …` follows. Text and not JSON, because the
+-- distribution's Lua has no JSON decoder of its own.
 
 local dict = ngx.shared.paasd_routes
 local gmatch, match = string.gmatch, string.match
@@ -11,7 +12,7 @@ local tonumber, pairs, ipairs = tonumber, pairs, ipairs
 local M = {}
 
 local seen              -- version of the table that `decoded` was made from
-local decoded = {}      -- app -> {slots, size, position, count}
+local decoded = {}      -- app -> {slots, size, position, count, canary}
 local endpoints = {}    -- "address:port" -> endpoint; shared by successive versions, since it holds the in-flight count
 
 local function endpoint(address, port)
@@ -57,12 +58,14 @@ local function schedule(weighted)
     return slots
 end
 
-local function decode(text)
+local function track(text, is_canary)
     local weighted = {}
-    for address, port, weight in gmatch(text or "", "([%d.]+):(%d+)/(%d+)") do
+    for address, port, weight in gmatch(text, "([%d.]+):(%d+)/(%d+)") do
         weight = tonumber(weight)
         if weight > 0 then
-            weighted[#weighted + 1] = {endpoint = endpoint(address, port), weight = weight}
+            local found = endpoint(address, port)
+            found.canary = is_canary
+            weighted[#weighted + 1] = {endpoint = found, weight = weight}
         end
     end
     if #weighted == 0 then
@@ -70,6 +73,20 @@ local function decode(text)
     end
     local slots = schedule(weighted)
     return {slots = slots, size = #slots, position = random(#slots), count = #weighted}
+end
+
+-- A route; its canary, if it has one, is a second one with a share of the requests and the variable that chooses.
+local function decode(text)
+    local stable, rest = match(text or "", "^([^|]*)|?(.*)$")
+    local route = track(stable, false)
+    local percent, variable = match(rest, "^ %d+ (%d+) (%S+)")
+    if percent then
+        local canary = track(rest, true)
+        canary.percent, canary.credit = tonumber(percent), random(100) - 1
+        canary.variable = variable ~= "-" and variable
+        route.canary = canary.size > 0 and canary
+    end
+    return route
 end
 
 -- Forget what was decoded. Endpoints that nobody uses go with it; a busy one stays, so that its count stays right.

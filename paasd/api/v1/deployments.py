@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pydantic
 
 from paasd.api.operations import Body, Call, Operation
 from paasd.api.v1.shapes import instant, release_shape
+from paasd.canary import Canary, Verdict
 from paasd.changes import Changes
 from paasd.deploy import Deployer
 from paasd.deploy_settings import KEYS, DeploymentSettings
@@ -29,6 +30,10 @@ class DeploymentRequest(Body):
     ignore_windows: bool = False
 
 
+class CanaryVerdict(Body):
+    verdict: Literal["promote", "abort"]
+
+
 class DeploymentSettingsChange(Body):
     settings: dict[str, str | None]
 
@@ -41,12 +46,14 @@ class DeploymentsResource:
         settings: DeploymentSettings,
         deployer: Deployer,
         changes: Changes,
+        canary: Canary,
     ) -> None:
         self._releases = releases
         self._deployments = deployments
         self._settings = settings
         self._deployer = deployer
         self._changes = changes
+        self._canary = canary
 
     def operations(self) -> Sequence[Operation]:
         path, read, deploy = "/apps/{app}/deployments", Action.APP_READ, Action.APP_DEPLOY
@@ -64,6 +71,14 @@ class DeploymentsResource:
                 streams=True,
             ),
             Operation("DELETE", path, deploy, self.cancel, "End what is being deployed, unless it is live already"),
+            Operation(
+                "POST",
+                "/apps/{app}/canary",
+                deploy,
+                self.decide,
+                "Promote or abort the canary under way",
+                CanaryVerdict,
+            ),
             Operation("GET", settings, read, self.settings, "How the app is deployed, and what says so"),
             Operation(
                 "PATCH",
@@ -111,6 +126,11 @@ class DeploymentsResource:
                 f"nothing of {call.app.name} is being deployed", hint=f"List them with: deployments {call.app.name}"
             )
         return {"cancelled": True}
+
+    async def decide(self, call: Call) -> dict[str, Any]:
+        verdict = Verdict(call.body.verdict)
+        self._canary.say(call.app, verdict)
+        return {"verdict": verdict.value}
 
     async def settings(self, call: Call) -> dict[str, Any]:
         found = await self._settings.report(call.app)
