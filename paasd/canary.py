@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -15,7 +15,7 @@ from paasd.progress import Progress
 from paasd.route.control import AppCounters
 from paasd.route.edge import Edge
 from paasd.routing import Routing
-from paasd.run.health import why_ended
+from paasd.run.health import crashes
 from paasd.run.rollout import Launch
 
 _LOOK = 1.0
@@ -114,9 +114,9 @@ class Canary:
             raise Conflict(f"no canary of {app.name} is under way", hint=f"Look at: deployments:info {app.name}")
         future.set_result(verdict)
 
-    async def walk(self, launch: Launch, progress: Progress) -> None:
+    async def walk(self, launch: Launch, progress: Progress, begun: Callable[[], Awaitable[None]]) -> None:
         """Return when the release has proved itself or somebody promoted it. Raises CanaryFailed; however it ends
-        before that, all requests go to the old release again."""
+        before that, all requests go to the old release again. `begun` is told when it can be promoted and aborted."""
         app = launch.app
         before = await self._routing.of(app)
         endpoints = self._routing.endpoints(launch.release, launch.rows)
@@ -124,6 +124,7 @@ class Canary:
             return  # nothing to compare with, or nothing that is asked
         self._verdicts[app.id] = asyncio.get_running_loop().create_future()
         try:
+            await begun()
             await self._steps(launch, before, CanaryRoute(endpoints, launch.release.number, 0), progress)
         except BaseException:
             await asyncio.shield(self._edge.set_route(before))
@@ -135,9 +136,8 @@ class Canary:
         settings = launch.settings
         canary = replace(canary, variable=settings.canary_variable)
         for percent in settings.canary_steps:
-            progress.step(
-                f"Canary {launch.release.version}: {percent} % of the requests for {settings.canary_time:g} s"
-            )
+            share = f"{percent} % of the requests for {settings.canary_time:g} s"
+            progress.step(f"Canary {launch.release.version}: {share}")
             await self._edge.set_route(replace(before, canary=replace(canary, percent=percent)))
             if await self._step(launch, progress) is Verdict.PROMOTE:
                 progress.detail("promoted by hand")
@@ -173,5 +173,5 @@ class Canary:
         names = {row.name for row in launch.rows}
         for instance in await self._driver.list(launch.app.id):
             if instance.name in names and instance.restarts:
-                return f"{instance.process_type}.{instance.index} {why_ended(instance)}"
+                return crashes(instance)
         return None

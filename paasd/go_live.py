@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from paasd import failpoints
@@ -141,20 +142,19 @@ class GoLive:
     async def _hand_over(self, switch: _Switch, strategy: Strategy, progress: Progress) -> None:
         launch, app = switch.launch, switch.launch.app
 
-        async def checking() -> None:
-            await self._deployments.enter(app, switch.deployment, Phase.CHECKING)
+        async def enter(phase: Phase) -> None:
+            await self._deployments.enter(app, switch.deployment, phase)
 
         async with AsyncExitStack() as stack:
             if strategy is Strategy.RECREATE and switch.old:
                 old = await self._launch_of(launch, switch.old)
                 await stack.enter_async_context(self._recreate.vacated(old, progress))
-            await stack.enter_async_context(self._rollout.started(launch, progress, checking))
+            await stack.enter_async_context(self._rollout.started(launch, progress, partial(enter, Phase.CHECKING)))
             if switch.change.tasks:
                 for task in before_switch(launch.release):
                     await self._run(launch, task, progress)
             if strategy is Strategy.CANARY:
-                await self._deployments.enter(app, switch.deployment, Phase.CANARY)
-                await self._canary.walk(launch, progress)
+                await self._canary.walk(launch, progress, partial(enter, Phase.CANARY))
             await failpoints.hit("before-switch")
             switch.change.pass_switch()
             await _uninterrupted(self._switch(switch))
