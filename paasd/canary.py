@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 
+from paasd import failpoints
 from paasd.drivers.base import Driver
 from paasd.errors import CanaryFailed, Conflict
 from paasd.models import App, CanaryRoute, Route
@@ -139,6 +140,7 @@ class Canary:
             share = f"{percent} % of the requests for {settings.canary_time:g} s"
             progress.step(f"Canary {launch.release.version}: {share}")
             await self._edge.set_route(replace(before, canary=replace(canary, percent=percent)))
+            await failpoints.hit("canary-routed")
             if await self._step(launch, progress) is Verdict.PROMOTE:
                 progress.detail("promoted by hand")
                 return

@@ -133,6 +133,20 @@ class Changes:
             release = await self._releases.adopted(app, other, config, actor.name, "Clone")
             return await self._deploy(actor, app, release, progress, active)
 
+    async def promote(
+        self, actor: Actor, source: App, app: App, progress: Progress, *, ignore_windows: bool = False
+    ) -> Release:
+        """The live image of `source`, with the config vars of `app`. Raises Conflict when there is none."""
+        async with self._changing(app) as active:
+            app = replace(await self._apps.refresh(app), stopped=False)
+            await self._admission.require(app, ignore_windows=ignore_windows)
+            other = await self._live(await self._apps.refresh(source))
+            config = await self._config_vars.get(app)
+            told = f"Promote {source.name} {other.version}"
+            release = await self._releases.adopted(app, other, config, actor.name, told)
+            progress.step(f"Promoting {source.name} {other.version} to {app.name} as {release.version}")
+            return await self._deploy(actor, app, release, progress, active, Change(tasks=True))
+
     async def restart(self, actor: Actor, app: App, progress: Progress) -> Release:
         """New instances of the live release in place of the old ones, without a gap; also starts a stopped app."""
         async with self._changing(app) as active:

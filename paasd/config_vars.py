@@ -40,20 +40,50 @@ class ConfigVars:
         if before == after:
             return False
         async with self._database.transaction() as tx:
-            for name, value in changes.items():
-                await tx.execute("DELETE FROM config_vars WHERE app_id = ? AND name = ?", app.id, name)
-                if value is not None:
-                    await self._insert(tx, app, name, value)
-            await events.record(
-                tx,
-                "config.changed",
-                organization_id=app.organization_id,
-                actor=actor.name,
-                app=app.name,
-                set=[k for k, v in changes.items() if v is not None],
-                unset=[k for k, v in changes.items() if v is None],
-            )
+            await self._change(tx, actor, app, changes)
         return True
+
+    async def stage(self, actor: Actor, app: App, changes: Mapping[str, Secret | None]) -> None:
+        """Keep changes until `apply`; what is staged twice has its last value. Raises InvalidInput."""
+        for name, value in changes.items():
+            _check(name, value)
+        async with self._database.transaction() as tx:
+            for name, value in changes.items():
+                await tx.execute(
+                    "INSERT OR REPLACE INTO staged_config_vars (organization_id, app_id, name, value)"
+                    " VALUES (?, ?, ?, ?)",
+                    app.organization_id,
+                    app.id,
+                    name,
+                    self._vault.seal(value, _staged_place(app, name)) if value is not None else None,
+                )
+            await _tell(tx, "config.staged", actor, app, changes)
+
+    async def staged(self, app: App) -> dict[str, Secret | None]:
+        """What waits, by name; None unsets."""
+        rows = await self._database.fetch(
+            "SELECT name, value FROM staged_config_vars WHERE organization_id = ? AND app_id = ? ORDER BY name",
+            app.organization_id,
+            app.id,
+        )
+        return {
+            row["name"]: self._vault.open(row["value"], _staged_place(app, row["name"])) if row["value"] else None
+            for row in rows
+        }
+
+    async def apply(self, actor: Actor, app: App) -> dict[str, Secret | None]:
+        """Make what is staged the app's config vars; returns it."""
+        changes = await self.staged(app)
+        async with self._database.transaction() as tx:
+            await tx.execute("DELETE FROM staged_config_vars WHERE app_id = ?", app.id)
+            if changes:
+                await self._change(tx, actor, app, changes)
+        return changes
+
+    async def discard(self, actor: Actor, app: App) -> int:
+        """Forget what is staged; returns how much it was."""
+        async with self._database.transaction() as tx:
+            return await tx.execute("DELETE FROM staged_config_vars WHERE app_id = ?", app.id)
 
     async def fill(self, actor: Actor, app: App, needs: Mapping[str, ConfigVarNeed]) -> dict[str, Secret]:
         """Give the app what its app.json has a value or a generator for and nobody has set; returns all config vars."""
@@ -75,6 +105,13 @@ class ConfigVars:
 
         return restore
 
+    async def _change(self, tx: Transaction, actor: Actor, app: App, changes: Mapping[str, Secret | None]) -> None:
+        for name, value in changes.items():
+            await tx.execute("DELETE FROM config_vars WHERE app_id = ? AND name = ?", app.id, name)
+            if value is not None:
+                await self._insert(tx, app, name, value)
+        await _tell(tx, "config.changed", actor, app, changes)
+
     async def _insert(self, tx: Transaction, app: App, name: str, value: Secret) -> None:
         sealed = self._vault.seal(value, place(app, name))
         await tx.execute("INSERT INTO config_vars VALUES (?, ?, ?, ?)", app.organization_id, app.id, name, sealed)
@@ -83,6 +120,22 @@ class ConfigVars:
 def place(app: App, name: str) -> str:
     """Additional data that ties a sealed value to its row."""
     return f"{app.organization_id}|{app.id}|{name}"
+
+
+def _staged_place(app: App, name: str) -> str:
+    return f"{place(app, name)}|staged"
+
+
+async def _tell(tx: Transaction, type: str, actor: Actor, app: App, changes: Mapping[str, Secret | None]) -> None:
+    await events.record(
+        tx,
+        type,
+        organization_id=app.organization_id,
+        actor=actor.name,
+        app=app.name,
+        set=[name for name, value in changes.items() if value is not None],
+        unset=[name for name, value in changes.items() if value is None],
+    )
 
 
 def _check(name: str, value: Secret | None) -> None:

@@ -25,6 +25,7 @@ from paasd.api.v1.intake import IntakeResource
 from paasd.api.v1.keys import KeysResource
 from paasd.api.v1.logs import LogsResource
 from paasd.api.v1.matrix import MatrixResource
+from paasd.api.v1.pipelines import PipelinesResource
 from paasd.api.v1.ps import PsResource
 from paasd.api.v1.pushes import PushesResource
 from paasd.api.v1.registry import RegistryResource
@@ -67,6 +68,7 @@ from paasd.identity.users import Users
 from paasd.lifecycle import Lifecycle
 from paasd.one_off import OneOffs
 from paasd.pid_file import PidFile
+from paasd.pipelines import Pipelines
 from paasd.projects import Projects
 from paasd.push.doors import Doors, RunCommand
 from paasd.push.intake import Intake
@@ -242,6 +244,7 @@ class Daemon:
             DeploymentsResource(releases, deployments, settings, deployer, changes, canary),
             BuildsResource(builds, deployer),
             BuildSettingsResource(build_settings, builder, planner, repositories),
+            PipelinesResource(apps, Pipelines(database, apps), changes),
             MatrixResource(matrix, config_vars, repositories),
             DomainsResource(domains, lifecycle),
             KeysResource(self._keys, self._users, self._ssh.disconnect_key),

@@ -40,7 +40,13 @@ class Traffic:
     errors: int = 0
 
     @classmethod
-    def of(cls, counters: AppCounters | None) -> Traffic:
+    def of(cls, app: str, counters: Mapping[str, AppCounters]) -> Traffic:
+        """What the release that is live had: not its successor's canary, and not what came while nothing ran."""
+        all_, *others = (cls._counted(counters.get(name)) for name in (app, f"{app}~", f"{app}!"))
+        return cls(all_.requests - sum(o.requests for o in others), all_.errors - sum(o.errors for o in others))
+
+    @classmethod
+    def _counted(cls, counters: AppCounters | None) -> Traffic:
         return cls(counters.requests, counters.statuses["5xx"]) if counters else cls()
 
     @classmethod
@@ -120,7 +126,7 @@ class Watch:
             if app.release_id != deployment.release_id or now() >= (deployment.watch_until or 0):
                 await self._deployments.end_watch(deployment)
                 continue
-            await self._judge(app, deployment, Traffic.of(counters.get(app.name)))
+            await self._judge(app, deployment, Traffic.of(app.name, counters))
 
     async def _judge(self, app: App, deployment: Deployment, traffic: Traffic) -> None:
         start = Traffic.at(deployment.baseline)

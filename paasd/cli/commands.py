@@ -16,6 +16,7 @@ from paasd.cli import (
     git,
     keys,
     logs,
+    pipelines,
     ps,
     registry,
     releases,
@@ -28,7 +29,23 @@ from paasd.cli.root import run as run_command
 from paasd.models import Secret
 from paasd.push.session import Session
 
-MODULES = (apps, box, builds, checks, config, deployments, domains, git, keys, logs, ps, registry, releases, run)
+MODULES = (
+    apps,
+    box,
+    builds,
+    checks,
+    config,
+    deployments,
+    domains,
+    git,
+    keys,
+    logs,
+    pipelines,
+    ps,
+    registry,
+    releases,
+    run,
+)
 
 
 class SessionCommands:

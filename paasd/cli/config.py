@@ -17,30 +17,33 @@ from paasd.errors import InvalidInput, NotFound
 from paasd.names import config_key
 
 _no_restart = click.option("--no-restart", is_flag=True, help="Only store; the next release uses it.")
+_stage = click.option("--stage", is_flag=True, help="Only keep it, until config:apply.")
 
 
 @root.command("config:set", examples=("config:set blog TITLE=Hello DEBUG=0", "config:set --no-restart blog KEY=value"))
 @_no_restart
+@_stage
 @click.option("--encoded", is_flag=True, help="The values are base64.")
 @app_argument
 @click.argument("pairs", nargs=-1, required=True)
 @click.pass_obj
-def set_vars(cli: Cli, app: str, pairs: tuple[str, ...], no_restart: bool, encoded: bool) -> None:
+def set_vars(cli: Cli, app: str, pairs: tuple[str, ...], no_restart: bool, stage: bool, encoded: bool) -> None:
     """Set config vars, as one release without downtime."""
     values = dict(_pair(word) for word in pairs)
     if encoded:
         values = {name: _decoded(name, value) for name, value in values.items()}
-    _change(cli, app, values, [], restart=not no_restart)
+    _change(cli, app, values, [], restart=not no_restart, stage=stage)
 
 
 @root.command("config:unset", examples=("config:unset blog TITLE DEBUG",))
 @_no_restart
+@_stage
 @app_argument
 @click.argument("names", nargs=-1, required=True)
 @click.pass_obj
-def unset_vars(cli: Cli, app: str, names: tuple[str, ...], no_restart: bool) -> None:
+def unset_vars(cli: Cli, app: str, names: tuple[str, ...], no_restart: bool, stage: bool) -> None:
     """Remove config vars, as one release without downtime."""
-    _change(cli, app, {}, list(names), restart=not no_restart)
+    _change(cli, app, {}, list(names), restart=not no_restart, stage=stage)
 
 
 @root.command("config:get", examples=("config:get blog DATABASE_URL",))
@@ -88,11 +91,12 @@ def export(cli: Cli, app: str, form: str) -> None:
 
 @root.command("config:import", examples=("config:import blog < .env",))
 @_no_restart
+@_stage
 @app_argument
 @click.pass_obj
-def import_vars(cli: Cli, app: str, no_restart: bool) -> None:
+def import_vars(cli: Cli, app: str, no_restart: bool, stage: bool) -> None:
     """Set config vars from NAME=value lines (or a JSON object) on standard input."""
-    _change(cli, app, parse_env(cli.console.read_all()), [], restart=not no_restart)
+    _change(cli, app, parse_env(cli.console.read_all()), [], restart=not no_restart, stage=stage)
 
 
 def parse_env(text: str) -> dict[str, str]:
@@ -118,13 +122,50 @@ def parse_env(text: str) -> dict[str, str]:
     return values
 
 
-def _change(cli: Cli, app: str, values: Mapping[str, str], unset: list[str], *, restart: bool) -> None:
-    cli.console.print("-----> Setting config vars" if values else "-----> Unsetting config vars")
+@root.command("config:diff", examples=("config:diff blog",))
+@app_argument
+@json_option
+@click.pass_obj
+def diff(cli: Cli, app: str, as_json: bool) -> None:
+    """Show which config vars are staged; their values stay hidden."""
+    found = cli.client.get(app_path(app, "config", "staged"))["items"]
+    if as_json:
+        return cli.console.json(found)
+    cli.console.heading(f"{app} staged config vars")
+    cli.console.facts({item["name"]: item["change"] for item in found})
+    cli.console.print(f"       Apply with: config:apply {app}" if found else "       nothing is staged")
+
+
+@root.command("config:apply", examples=("config:apply blog",))
+@app_argument
+@click.pass_obj
+def apply(cli: Cli, app: str) -> None:
+    """Apply all staged config vars, as one release without downtime."""
+    result = cli.stream("POST", app_path(app, "config", "staged"))
+    cli.console.print(f"-----> Applied {', '.join(result['applied'])}")
+
+
+@root.command("config:discard", examples=("config:discard blog",))
+@app_argument
+@click.pass_obj
+def discard(cli: Cli, app: str) -> None:
+    """Forget what is staged."""
+    count = cli.client.request("DELETE", app_path(app, "config", "staged"))["discarded"]
+    cli.console.print(f"-----> Discarded {count} staged config vars of {app}")
+
+
+def _change(cli: Cli, app: str, values: Mapping[str, str], unset: list[str], *, restart: bool, stage: bool) -> None:
+    doing = "Staging" if stage else "Setting" if values else "Unsetting"
+    cli.console.print(f"-----> {doing} config vars")
     cli.console.facts({name: value if len(value) <= 80 else f"{value[:77]}..." for name, value in values.items()})
     for name in unset:
         cli.console.print(f"       {name}")
-    result = cli.stream("PATCH", app_path(app, "config"), {"set": dict(values), "unset": unset, "restart": restart})
-    if not result["changed"]:
+    result = cli.stream(
+        "PATCH", app_path(app, "config"), {"set": dict(values), "unset": unset, "restart": restart, "stage": stage}
+    )
+    if stage:
+        cli.console.print(f"       {result['staged']} are staged; see config:diff {app}, then config:apply {app}")
+    elif not result["changed"]:
         cli.console.print("       Nothing changed.")
 
 

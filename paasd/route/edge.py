@@ -136,7 +136,8 @@ class Edge:
         return parse_table(await self._control.get("routes"))
 
     async def counters(self) -> dict[str, AppCounters]:
-        """By app, and under `<app>~` what canaries had of that; everything that ended before this call is counted."""
+        """By app, of that under `<app>~` what canaries had and under `<app>!` what came while the app had no endpoint;
+        everything that ended before this call is counted."""
         return parse_counters(await self._control.get("counters"))
 
     async def in_flight(self) -> dict[str, InFlight]:

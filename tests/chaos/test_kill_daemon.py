@@ -31,6 +31,7 @@ BEFORE_COMMIT = [
     "after-route",
 ]
 AFTER_COMMIT = ["after-commit", "before-stop-old"]
+STRATEGIES = {"recreate": "old-vacated", "canary": "canary-routed"}
 DESTROYING = ["app-row-removed"]
 _PROCFILE = "web: python3 -u app.py\nrelease: echo released\n"
 _SETTINGS = "[run]\ndrain = 1.0\nstop_timeout = 2\n"
@@ -38,7 +39,12 @@ _SETTINGS = "[run]\ndrain = 1.0\nstop_timeout = 2\n"
 
 def test_every_fail_point_is_killed_at() -> None:
     text = "".join(path.read_text() for path in (ROOT / "paasd").rglob("*.py"))
-    assert set(re.findall(r'failpoints\.hit\("([^"]+)"\)', text)) == {*BEFORE_COMMIT, *AFTER_COMMIT, *DESTROYING}
+    assert set(re.findall(r'failpoints\.hit\("([^"]+)"\)', text)) == {
+        *BEFORE_COMMIT,
+        *AFTER_COMMIT,
+        *STRATEGIES.values(),
+        *DESTROYING,
+    }
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +112,23 @@ def test_killed_before_the_commit_the_old_release_is_live(survivor: Box, reposit
     done = box.push(repository, "live", "+main")
     assert done.status == 0, done
     assert box.get("live").text == f"after {point}"
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_killed_in_a_strategy_the_old_release_is_live(survivor: Box, repository: Repository, strategy: str) -> None:
+    box = survivor
+    old = box.get("live").text
+    assert box.ssh("deploy:set", "live", "strategy", strategy).status == 0
+    repository.commit(app(body=f"never {strategy}", Procfile=_PROCFILE))
+    with Prober(box, "live") as prober:
+        push_to_death(box, repository, STRATEGIES[strategy])
+        box.start()
+        assert_settled(box)
+        eventually(lambda: box.get("live").text == old)
+    if strategy != "recreate":  # which stops the app on purpose
+        prober.assert_unbroken()
+    assert box.ssh("deploy:set", "live", "strategy").status == 0
+    assert box.push(repository, "live", "+main").status == 0
 
 
 def test_killed_after_the_commit_the_new_release_is_live(survivor: Box, repository: Repository) -> None:

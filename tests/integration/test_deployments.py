@@ -206,20 +206,6 @@ def test_recreate_brings_the_old_release_back_when_the_new_one_fails(box: Box, n
     assert box.differences() == []
 
 
-def test_a_daemon_killed_in_recreate_brings_the_old_release_back(box: Box, name: str) -> None:
-    repository = pushed(box, name, app())
-    ok(box, "deploy:set", name, "strategy", "recreate")
-    box.stop()
-    box.start(failpoint="old-vacated:kill")
-    repository.commit(app(body="second"))
-    assert box.push(repository, name).status != 0
-    assert box.process
-    box.process.wait(30)
-    box.start()
-    eventually(lambda: box.get(name).text == "hello")
-    eventually(lambda: box.differences() == [])
-
-
 class Visitors:
     """Ask for an app ten times a second through the edge; remembers the answers."""
 

@@ -63,6 +63,12 @@ def test_a_new_release_is_left_for_far_more_errors(new: Traffic, old: Traffic, s
     assert (found is None) == (said is None) and (said or "") in (found or "")
 
 
+def test_what_a_canary_or_nobody_answered_is_not_the_live_release() -> None:
+    seen = {"blog": counters(100, 60), "blog~": counters(50, 40), "blog!": counters(20, 20), "blogger": counters(7, 7)}
+    assert Traffic.of("blog", seen) == Traffic(30, 0)
+    assert Traffic.of("other", seen) == Traffic()
+
+
 def test_counters_that_began_anew_tell_nothing() -> None:
     assert Traffic(5, 1).since(Traffic(100, 1)) == Traffic()
     assert Traffic(5, 1).since(None) == Traffic()

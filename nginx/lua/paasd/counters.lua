@@ -4,10 +4,11 @@
 -- a line in an access log.
 
 local balancer = require "paasd.balancer"
+local routes = require "paasd.routes"
 local workers = require "paasd.workers"
 
 local dict = ngx.shared.paasd_counters
-local release = balancer.release
+local release, route_of = balancer.release, routes.of
 local start_time, now = ngx.req.start_time, ngx.now
 local floor, format, match = math.floor, string.format, string.match
 local tonumber, pairs, ipairs = tonumber, pairs, ipairs
@@ -42,7 +43,8 @@ local function bucket(milliseconds)
     return BUCKETS
 end
 
--- What canaries are asked and answered is counted again under `<app>~`.
+-- What canaries are asked and answered is counted again under `<app>~`, and what came while there was nobody to ask under
+-- `<app>!`.
 local function add(app, status, class)
     local sum = sums[app] or new(app)
     sum[REQUESTS] = sum[REQUESTS] + 1
@@ -66,7 +68,11 @@ function M.count(app)
         class = 5
     end
     add(app, status, class)
-    if endpoint and endpoint.canary then
+    if not endpoint then
+        if route_of(app).count == 0 then
+            add(app .. "!", status, class)
+        end
+    elseif endpoint.canary then
         add(app .. "~", status, class)
     end
     if workers.exiting then
@@ -92,6 +98,7 @@ function M.remove(app)
     for field = 1, FIELDS do
         dict:delete(app .. "|" .. field)
         dict:delete(app .. "~|" .. field)
+        dict:delete(app .. "!|" .. field)
     end
 end
 
