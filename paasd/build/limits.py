@@ -73,7 +73,7 @@ def limit_builds(config: BuildConfig, root: Path = CGROUPS) -> BuildLimits:
     limits = limits_of(config)
     present = [folder for folder in _folders(config, root) if _unified(root) or _controller(folder, root).is_dir()]
     for folder in present:
-        folder.mkdir(parents=True, exist_ok=True)
+        _make(folder, root)
     if _unified(root):
         _delegate(config, root)
     troubles = [
@@ -109,7 +109,7 @@ def _values(config: BuildConfig, limits: BuildLimits, root: Path) -> list[_Value
     quota = round(limits.cpus * _PERIOD)
     if _unified(root):
         folder = root / config.cgroup
-        swap = [_Value(folder / "memory.swap.max", "0")] if (folder / "memory.swap.max").exists() else []
+        swap = [_Value(folder / "memory.swap.max", "0")] if os.path.exists(folder / "memory.swap.max") else []
         return [
             _Value(folder / "memory.max", str(limits.memory)),
             *swap,
@@ -131,13 +131,24 @@ def _memory_v1(folder: Path, limit: int) -> list[_Value]:
     """Memory, and memory with swap, which may never be the lower one: so when raising, it comes first."""
     memory = _Value(folder / "memory.limit_in_bytes", str(limit))
     both = _Value(folder / "memory.memsw.limit_in_bytes", str(limit))
-    if not both.path.exists():
+    if not os.path.exists(both.path):  # which is False, where Path's own raises, for a group that one may not look into
         return [memory]
     return [both, memory] if limit > int(both.path.read_text()) else [memory, both]
 
 
 def _folders(config: BuildConfig, root: Path) -> list[Path]:
     return [root / config.cgroup] if _unified(root) else [root / name / config.cgroup for name in _CONTROLLERS]
+
+
+def _make(folder: Path, root: Path) -> None:
+    """Readable for the daemon, which is not root, whatever umask this runs with: systemd's unit has 0077."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for group in (folder, *folder.parents):
+        if group == root:
+            return
+        mode = group.stat().st_mode
+        if mode & 0o055 != 0o055:
+            group.chmod(mode | 0o055)
 
 
 def _controller(folder: Path, root: Path) -> Path:

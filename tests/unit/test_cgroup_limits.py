@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import shutil
 from pathlib import Path
 
 import pytest
 
-from paasd.build.limits import limit_builds, limits_of, missing_limits
+from paasd.build.limits import ensure_limits, limit_builds, limits_of, missing_limits
 from paasd.config import BuildConfig
 
 _GIB = 1024**3
@@ -90,6 +92,43 @@ def test_what_the_kernel_does_not_offer_is_said_and_the_rest_is_set(v1: Path) ->
 
 def test_a_missing_group_has_no_limits(tmp_path: Path) -> None:
     assert missing_limits(_CONFIG, tmp_path) == ["cpu", "memory", "pids"]
+
+
+def test_the_groups_it_makes_are_readable_for_the_daemon_whatever_the_umask(v1: Path) -> None:
+    for controller in ("memory", "cpu", "pids"):
+        shutil.rmtree(v1 / controller / "docker")
+    before = os.umask(0o077)
+    try:
+        limit_builds(_CONFIG, v1)
+    finally:
+        os.umask(before)
+    for controller in ("memory", "cpu", "pids"):
+        for folder in (v1 / controller / "docker", v1 / controller / "docker" / "buildkit"):
+            assert folder.stat().st_mode & 0o777 == 0o755
+
+
+def test_a_group_that_was_made_closed_is_opened(v1: Path) -> None:
+    (v1 / "memory" / "docker").chmod(0o700)
+    limit_builds(_CONFIG, v1)
+    assert (v1 / "memory" / "docker").stat().st_mode & 0o777 == 0o755
+
+
+@pytest.mark.parametrize("closed", ["docker", "docker/buildkit"])
+def test_one_who_may_not_look_into_the_group_is_told_so_and_does_not_fail(
+    v1: Path, closed: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    limit_builds(_CONFIG, v1)
+    for folder in (v1, v1.parent, v1.parent.parent):
+        folder.chmod(0o755)
+    (v1 / "memory" / closed).chmod(0o700)
+    os.seteuid(pwd.getpwnam("nobody").pw_uid)
+    try:
+        ensure_limits(_CONFIG, v1)
+        missing = missing_limits(_CONFIG, v1)
+    finally:
+        os.seteuid(0)
+    assert missing == ["memory"]
+    assert "builds can take all memory of this machine" in caplog.text
 
 
 @pytest.mark.parametrize(
