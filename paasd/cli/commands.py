@@ -5,7 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from paasd.cli import apps, box, builds, checks, config, domains, git, keys, logs, ps, registry, releases, run
+from paasd.cli import (
+    apps,
+    box,
+    builds,
+    checks,
+    config,
+    domains,
+    events,
+    git,
+    jobs,
+    keys,
+    logs,
+    ps,
+    registry,
+    releases,
+    run,
+)
 from paasd.cli.client import Client
 from paasd.cli.console import Console
 from paasd.cli.framework import Cli
@@ -13,7 +29,7 @@ from paasd.cli.root import run as run_command
 from paasd.models import Secret
 from paasd.push.session import Session
 
-MODULES = (apps, box, builds, checks, config, domains, git, keys, logs, ps, registry, releases, run)
+MODULES = (apps, box, builds, checks, config, domains, events, git, jobs, keys, logs, ps, registry, releases, run)
 
 
 class SessionCommands:

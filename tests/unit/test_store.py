@@ -129,8 +129,8 @@ async def test_events_are_listed_oldest_first_with_a_cursor(store: Store) -> Non
         await store.apps.create(store.admin, name)
     log = Events(store.database)
     listed = await log.list(store.admin.organization_id)
-    assert [event["app"] for event in listed] == ["one", "two", "three"]
-    assert [e["app"] for e in await log.list(store.admin.organization_id, after=listed[0]["id"], limit=1)] == ["two"]
+    assert [event.app for event in listed] == ["one", "two", "three"]
+    assert [e.app for e in await log.list(store.admin.organization_id, after=listed[0].id, limit=1)] == ["two"]
     assert await log.list(STRANGER.organization_id) == []
 
 
