@@ -104,6 +104,7 @@ class Daemon:
         database = self._database = Database(config.database)
         engine = self._engine = DockerEngine(config.docker_host)
         driver = DockerDriver(engine, config.label)
+        events, jobs = Events(database), Jobs(database)
         apps, projects = Apps(database), Projects(database)
         config_vars, releases = ConfigVars(database, vault), Releases(database, vault)
         self._users, self._keys, sessions = Users(database), SshKeys(database), Sessions()
@@ -175,8 +176,6 @@ class Daemon:
             lifecycle,
             go_live.protect,
         )
-        events = Events(database)
-        jobs = Jobs(database)
         housekeeping = Housekeeping(config.keep, events, jobs, deployments, releases, builder)
         self._workers = Workers(database, jobs, config.jobs, [*housekeeping.handlers()])
         self._subscriptions = Subscriptions(database, [])

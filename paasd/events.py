@@ -115,6 +115,8 @@ class Subscriber:
     name: str
     take: Callable[[Sequence[Event]], Awaitable[None]]
     types: frozenset[str] = frozenset()
+    timeout: float = 60.0
+    """Seconds it may take for a batch."""
 
 
 class Subscriptions:
@@ -187,7 +189,8 @@ class _Cursor:
         types, last = self._subscriber.types, int(rows[-1]["id"])
         wanted = [_event(row) for row in rows if not types or row["type"] in types]
         if wanted:
-            await self._subscriber.take(wanted)
+            async with asyncio.timeout(self._subscriber.timeout):
+                await self._subscriber.take(wanted)
         if wanted or last - self._saved >= _BATCH:
             await self._save(last)
         self._at = last

@@ -194,10 +194,10 @@ class Leases:
             job.id,
         )
         await _record_death(tx, job, error)
-        if job.every is not None and (type := self._types.get(job.type)):
+        if job.every is not None:
             await self._jobs.add(
                 tx,
-                type,
+                self._types[job.type],
                 job.payload,
                 organization_id=job.organization_id,
                 app_id=job.app_id,
@@ -208,12 +208,13 @@ class Leases:
             )
 
     async def _reclaim(self, condition: str, *values: object) -> int:
-        """Take jobs from owners that are gone: queue what may run again, give up the rest."""
+        """Take jobs from owners that are gone: queue what may run again, give up the rest. Those of types that this
+        daemon does not know are left to one that does."""
+        known = "status = 'running' AND type IN (SELECT value FROM json_each(?))"
         async with self._database.transaction() as tx:
-            rows = await tx.fetch(f"SELECT * FROM jobs WHERE status = 'running' AND {condition}", *values)  # noqa: S608
+            rows = await tx.fetch(f"SELECT * FROM jobs WHERE {known} AND {condition}", self._all, *values)  # noqa: S608
             for job in map(job_of, rows):
-                type = self._types.get(job.type)
-                if type and type.repeatable and job.attempts < job.max_attempts:
+                if self._types[job.type].repeatable and job.attempts < job.max_attempts:
                     await self._queue_again(tx, job, self._clock(), attempts=job.attempts, error=INTERRUPTED)
                 else:
                     await self._bury(tx, job, INTERRUPTED)

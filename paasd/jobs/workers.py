@@ -28,7 +28,8 @@ _log = logging.getLogger(__name__)
 _AHEAD = 0.1
 """Seconds of work that are claimed ahead of free slots, judged by how long the last jobs took."""
 _MOST_AHEAD = 200
-_AFTER_FAILURE = 1.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
+"""Seconds until the database is tried again after it failed, doubled each time."""
 _LAST_WORDS = 10.0
 """Seconds that cancelled handlers get to end when the daemon stops."""
 
@@ -77,7 +78,7 @@ class Workers:
         self._handlers = {handler.type.name: handler for handler in handlers}
         self._clock = clock
         self._leases = Leases(database, jobs, config, (handler.type for handler in handlers), clock)
-        self._renew_every = config.lease / 3
+        self._renew_every = max(0.05, config.lease / 3)
         self._renew_at = 0.0
         self._lanes = {queue: _Lane(queue, max(1, getattr(config, queue.value))) for queue in Queue}
         self._ended: list[Outcome] = []
@@ -114,15 +115,19 @@ class Workers:
             _log.error("running jobs are left to the next start: %s", error.detail)
 
     async def _loop(self) -> None:
+        failures = 0
         with self._database.watch(TOPIC) as self._wake:
             while True:
                 self._wake.clear()
                 try:
                     pause = await self._turn()
                 except Exception as error:
-                    _log.error("jobs wait: %s", error.detail if isinstance(error, PaasdError) else repr(error))
-                    await asyncio.sleep(_AFTER_FAILURE)
+                    known = isinstance(error, PaasdError)
+                    _log.error("jobs wait: %s", error, exc_info=not known)
+                    await asyncio.sleep(min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**failures))
+                    failures = min(failures + 1, 10)
                     continue
+                failures = 0
                 with suppress(TimeoutError):
                     async with asyncio.timeout(pause):
                         await self._wake.wait()

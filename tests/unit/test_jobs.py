@@ -341,6 +341,14 @@ async def test_a_job_that_kills_its_daemon_each_time_is_given_up(office: Office,
     assert await office.status(id) == "dead"
 
 
+async def test_running_jobs_of_unknown_types_are_left_to_a_daemon_that_knows_them(office: Office, clock: Clock) -> None:
+    [id] = await office.add(SWEEP, key="a", every=60)
+    await office.leases(SWEEP).turn([], free(Queue.CLEANUP))
+    assert await office.leases(NOTE).take_over() == 0
+    assert await office.leases(SWEEP).take_over() == 1
+    assert (await office.row(id))["every"] == 60
+
+
 async def test_what_runs_at_the_stop_is_queued_again_and_has_lost_no_attempt(office: Office) -> None:
     recorder, once = Recorder(asyncio.Event()), Recorder(asyncio.Event())
     workers = await office.start(

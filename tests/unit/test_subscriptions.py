@@ -120,6 +120,16 @@ async def test_one_that_fails_does_not_hold_up_another(store: Store, delivery: D
     await good.until(2)
 
 
+async def test_one_that_hangs_is_tried_again(store: Store, delivery: Delivery) -> None:
+    inbox = Inbox()
+    inbox.blocked = asyncio.Event()
+    await delivery.start(Subscriber("inbox", inbox, timeout=0.05))
+    await happen(store, 1)
+    await inbox.until(1, 1)
+    inbox.blocked.set()
+    await until_saved(store, "inbox", 1)
+
+
 async def test_a_restart_continues_behind_what_was_taken(store: Store, delivery: Delivery) -> None:
     inbox, silent = Inbox(), Inbox()
     await delivery.start(Subscriber("inbox", inbox))
