@@ -58,16 +58,8 @@ class Jobs:
         values = (json.dumps(dict(payload or {})), self._clock() + after, priority)
         tx.tell(TOPIC)
         if key is not None:
-            if every is not None and (running := await _with_key(tx, "running", organization_id, type.name, key)):
-                await tx.execute("UPDATE jobs SET every = ? WHERE id = ?", every, running.id)
-                return running.id
-            if waiting := await _with_key(tx, "queued", organization_id, type.name, key):
-                if moves:
-                    await tx.execute(
-                        "UPDATE jobs SET payload = ?, run_at = ?, priority = ? WHERE id = ?", *values, waiting.id
-                    )
-                await tx.execute("UPDATE jobs SET every = coalesce(?, every) WHERE id = ?", every, waiting.id)
-                return waiting.id
+            if present := await _present(tx, organization_id, type.name, key, every, values if moves else None):
+                return present
         row = await tx.fetch_one(
             "INSERT INTO jobs (organization_id, app_id, queue, type, payload, run_at, priority, key, every,"
             " max_attempts, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
@@ -190,6 +182,27 @@ class Jobs:
 async def queued_twin(tx: Transaction, job: Job) -> Job | None:
     """The job of the same type and key that waits."""
     return await _with_key(tx, "queued", job.organization_id, job.type, job.key) if job.key is not None else None
+
+
+async def _present(
+    tx: Transaction,
+    organization_id: str | None,
+    type: str,
+    key: str,
+    every: float | None,
+    values: tuple[str, float, int] | None,
+) -> int | None:
+    """The job that makes another of its key needless, brought up to date; None when there is none."""
+    if every is not None and (running := await _with_key(tx, "running", organization_id, type, key)):
+        await tx.execute("UPDATE jobs SET every = ? WHERE id = ?", every, running.id)
+        return running.id
+    waiting = await _with_key(tx, "queued", organization_id, type, key)
+    if waiting is None:
+        return None
+    if values is not None:
+        await tx.execute("UPDATE jobs SET payload = ?, run_at = ?, priority = ? WHERE id = ?", *values, waiting.id)
+    await tx.execute("UPDATE jobs SET every = coalesce(?, every) WHERE id = ?", every, waiting.id)
+    return waiting.id
 
 
 async def _with_key(tx: Transaction, status: str, organization_id: str | None, type: str, key: str) -> Job | None:

@@ -208,6 +208,26 @@ async def test_a_queue_runs_no_more_than_its_slots(office: Office) -> None:
     assert recorder.most == 3
 
 
+async def test_slots_hold_when_jobs_are_claimed_ahead(office: Office) -> None:
+    gate = asyncio.Event()
+    gate.set()
+    recorder = Recorder(gate)
+    await office.start(Handler(NOTE, recorder), config=JobsConfig(notification=2))
+    quick = await office.add(NOTE, *range(200))  # the pace that later ones are claimed at
+    await office.until(quick[-1], "done")
+    gate.clear()
+    ids = await office.add(NOTE, *range(20))
+
+    async def claimed_ahead() -> bool:
+        rows = await office.store.database.fetch("SELECT * FROM jobs WHERE status = 'running'")
+        return len(rows) > 2
+
+    await until(claimed_ahead)
+    assert (recorder.now, recorder.most) == (2, 2)
+    gate.set()
+    await office.until(ids[-1], "done")
+
+
 async def test_many_jobs_share_transactions(office: Office) -> None:
     recorder = Recorder()
     ids = await office.add(NOTE, *range(500))

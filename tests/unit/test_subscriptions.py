@@ -157,6 +157,7 @@ async def test_only_wanted_types_and_the_rest_is_passed_over_for_good(store: Sto
     inbox = Inbox()
     await delivery.start(Subscriber("inbox", inbox, frozenset({"counted"})))
     await happen(store, *range(150), type="other")
+    await until_saved(store, "inbox", 100)
     await happen(store, 7)
     await inbox.until(7)
     await until_saved(store, "inbox", 151)
