@@ -64,7 +64,12 @@ def tail() -> Iterator[Callable[..., Tail]]:
 
 
 def job_of(box: Box, type: str) -> dict[str, Any]:
-    [job] = [job for job in box.json("jobs", "--queue", "cleanup") if job["type"] == type and job["status"] != "dead"]
+    """The recurring job of that type; it is added just after SSH begins to answer."""
+
+    def present() -> list[dict[str, Any]]:
+        return [job for job in box.json("jobs", "--queue", "cleanup") if job["type"] == type and job["every"]]
+
+    [job] = eventually(present)
     return dict(job)
 
 
@@ -99,7 +104,7 @@ def test_a_recurring_job_can_be_run_now_and_not_be_discarded(box: Box) -> None:
     assert before["every"] == 600
     done = box.ssh("jobs:retry", str(before["id"]))
     assert done.status == 0 and f"Job {before['id']} is queued" in done.out, done
-    eventually(lambda: job_of(box, _FORGET)["finished_at"] > before["finished_at"])
+    eventually(lambda: (job_of(box, _FORGET)["finished_at"] or "") > before["finished_at"])
     refused = box.ssh("jobs:discard", str(before["id"]))
     assert refused.status == 1 and "comes again every 600 s" in refused.err, refused
     shown = box.ssh("jobs:info", str(before["id"]))
