@@ -131,8 +131,30 @@ class KeepConfig:
     """Deployments listed per app; releases that none of them tells of go with them."""
     events: int = 10_000
     """Events of the whole box."""
+    jobs: int = 1000
+    """Jobs of the whole box that are done; as many again that were given up."""
     free_bytes: int = 2 * 1024**3
     """Bytes. New builds are refused below this much free disk; builds under way are ended below half of it."""
+
+
+@dataclass(frozen=True)
+class JobsConfig:
+    build: int = 2
+    """Jobs of the queue `build` at a time."""
+    deployment: int = 4
+    """Jobs of the queue `deployment` at a time."""
+    metrics: int = 2
+    """Jobs of the queue `metrics` at a time."""
+    notification: int = 4
+    """Jobs of the queue `notification` at a time."""
+    cleanup: int = 2
+    """Jobs of the queue `cleanup` at a time."""
+    lease: float = 30.0
+    """Seconds a running job is nobody else's; renewed while it runs."""
+    back_off: float = 2.0
+    """Seconds until a failed job is tried again; doubled with each attempt."""
+    back_off_limit: float = 600.0
+    """Seconds it is at most."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +173,7 @@ class Config:
     push: PushConfig = field(default_factory=PushConfig)
     build: BuildConfig = field(default_factory=BuildConfig)
     run: RunConfig = field(default_factory=RunConfig)
+    jobs: JobsConfig = field(default_factory=JobsConfig)
     keep: KeepConfig = field(default_factory=KeepConfig)
 
     @property

@@ -21,7 +21,9 @@ from paasd.api.v1.checks import ChecksResource
 from paasd.api.v1.config import ConfigResource
 from paasd.api.v1.deployments import DeploymentsResource
 from paasd.api.v1.domains import DomainsResource
+from paasd.api.v1.events import EventsResource
 from paasd.api.v1.intake import IntakeResource
+from paasd.api.v1.jobs import JobsResource
 from paasd.api.v1.keys import KeysResource
 from paasd.api.v1.logs import LogsResource
 from paasd.api.v1.matrix import MatrixResource
@@ -59,12 +61,14 @@ from paasd.differences import Differences
 from paasd.docker_engine import DockerEngine
 from paasd.drivers.docker import DockerDriver
 from paasd.errors import AlreadyExists, Cancelled, PaasdError
-from paasd.events import Events
+from paasd.events import Events, Subscriptions
 from paasd.go_live import GoLive
 from paasd.housekeeping import Housekeeping
 from paasd.identity.sessions import Sessions
 from paasd.identity.ssh_keys import SshKeys
 from paasd.identity.users import Users
+from paasd.jobs.table import Jobs
+from paasd.jobs.workers import Workers
 from paasd.lifecycle import Lifecycle
 from paasd.one_off import OneOffs
 from paasd.pid_file import PidFile
@@ -113,6 +117,7 @@ class Daemon:
         database = self._database = Database(config.database)
         engine = self._engine = DockerEngine(config.docker_host)
         driver = DockerDriver(engine, config.label)
+        events, jobs = Events(database), Jobs(database)
         apps, projects = Apps(database), Projects(database)
         config_vars, releases = ConfigVars(database, vault), Releases(database, vault)
         self._users, self._keys, sessions = Users(database), SshKeys(database), Sessions()
@@ -210,8 +215,9 @@ class Daemon:
             settings,
         )
         self._watch = Watch(apps, releases, deployments, instances, driver, edge, changes)
-        events = Events(database)
-        self._housekeeping = Housekeeping(config.keep, events, deployments, releases, builder)
+        housekeeping = Housekeeping(config.keep, events, jobs, deployments, releases, builder)
+        self._workers = Workers(database, jobs, config.jobs, [*housekeeping.handlers()])
+        self._subscriptions = Subscriptions(database, [])
         differences = Differences(
             config,
             apps,
@@ -254,7 +260,9 @@ class Daemon:
             PushesResource(receive.push),
             IntakeResource(apps, self._intake),
             RegistryResource(registries, releases),
-            BoxResource(events, edge, builder, differences),
+            EventsResource(events),
+            JobsResource(jobs),
+            BoxResource(edge, builder, differences),
         ]
 
     async def start(self) -> None:
@@ -273,8 +281,6 @@ class Daemon:
             await self._reconciler.recover()
             await self._reconciler.start()
             stack.push_async_callback(self._reconciler.stop)
-            self._housekeeping.start()
-            stack.push_async_callback(self._housekeeping.stop)
             self._watch.start()
             stack.push_async_callback(self._watch.stop)
             await self._add_admin_key()
@@ -285,6 +291,12 @@ class Daemon:
             stack.push_async_callback(self._ssh.stop, 10.0)
             # Ends first, so that whoever waits for a deployment is told why before the connections go.
             stack.push_async_callback(self._end_changes)
+            await self._subscriptions.start()
+            stack.push_async_callback(self._subscriptions.stop)
+            await self._workers.start()
+            # Before the deployer, whose refusal a job would take for a failure.
+            stack.push_async_callback(self._workers.stop)
+            stack.callback(api.end_streams)
             self._stack = stack.pop_all()
         _log.info("paasd serves on ssh port %s, http port %s", self._ssh.port, self._config.http.port)
 

@@ -10,8 +10,8 @@ import contextlib
 import sqlite3
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,11 @@ class Transaction:
 
     def __init__(self, connection: aiosqlite.Connection) -> None:
         self._connection = connection
+        self.told: set[str] = set()
+
+    def tell(self, topic: str) -> None:
+        """Wake whoever watches the topic, once this is committed."""
+        self.told.add(topic)
 
     async def execute(self, sql: str, *values: Any) -> int:
         """Run one statement; returns the number of rows it changed."""
@@ -56,6 +61,7 @@ class Database:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = asyncio.Lock()
+        self._watches: dict[str, set[asyncio.Event]] = {}
         self._writer: aiosqlite.Connection
         self._reader: aiosqlite.Connection
 
@@ -86,9 +92,10 @@ class Database:
     async def transaction(self) -> AsyncIterator[Transaction]:
         """One atomic change. An exception inside rolls everything back."""
         async with self._lock:
+            tx = Transaction(self._writer)
             try:
                 await self._writer.execute("BEGIN IMMEDIATE")
-                yield Transaction(self._writer)
+                yield tx
                 await self._writer.execute("COMMIT")
             except BaseException as error:
                 # Shielded so that a cancelled task never leaves the connection inside a transaction.
@@ -96,6 +103,21 @@ class Database:
                 if isinstance(error, sqlite3.OperationalError) and "full" in str(error):
                     raise DiskFull(f"state.db cannot grow: {error}", hint="Free disk space, then try again.") from error
                 raise
+            finally:
+                # After a failure too: a commit may have been made although its waiter was cancelled.
+                for watch in [w for topic in tx.told for w in self._watches.get(topic, ())]:
+                    watch.set()
+
+    @contextmanager
+    def watch(self, topic: str) -> Iterator[asyncio.Event]:
+        """An event that is set after each transaction that tells of the topic. Clear it before looking."""
+        watch = asyncio.Event()
+        watches = self._watches.setdefault(topic, set())
+        watches.add(watch)
+        try:
+            yield watch
+        finally:
+            watches.discard(watch)
 
     async def fetch(self, sql: str, *values: Any) -> list[Row]:
         # In one go: a statement that is read only in part holds all others of its connection at its own snapshot, and

@@ -13,7 +13,7 @@ from paasd import events
 from paasd.database import Database, Row, Transaction, new_id, now
 from paasd.errors import Cancelled, Conflict, NotFound, NothingToDeploy, PaasdError, Superseded
 from paasd.models import Actor, App, Phase, Release, Status
-from paasd.numbered import Table, abandon_unfinished, by_number, delete_in_pieces, next_number, page
+from paasd.numbered import Table, by_number, delete_in_pieces, next_number, page
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,25 @@ class Deployments:
 
     async def abandon_unfinished(self, reason: str) -> int:
         """At start: whatever was under way when the daemon died has failed; the old release still serves."""
-        return await abandon_unfinished(self._database, Table.DEPLOYMENTS, reason)
+        async with self._database.transaction() as tx:
+            abandoned = await tx.fetch(
+                "UPDATE deployments SET status = 'failed', reason = ?, finished_at = ? WHERE status = 'running'"
+                " RETURNING *, (SELECT name FROM apps WHERE id = app_id) AS app",
+                reason,
+                now(),
+            )
+            for row in abandoned:
+                await events.record(
+                    tx,
+                    "deployment.completed",
+                    organization_id=row["organization_id"],
+                    actor=row["created_by"],
+                    app=row["app"],
+                    deployment=row["number"],
+                    status=Status.FAILED,
+                    reason=reason,
+                )
+        return len(abandoned)
 
     async def prune(self, keep: int, rollback_targets: int) -> int:
         """Forget all but the newest `keep` of every app. For each release that a rollback can go back to, the one that

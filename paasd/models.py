@@ -368,3 +368,73 @@ class Site:
     client_max_body_size: str = "100m"
     read_timeout: int = 60
     """Seconds the edge waits for an app between two reads."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """A recorded fact. Ids grow in the order of the changes they tell of."""
+
+    id: int
+    at: float
+    type: str
+    organization_id: str
+    app: str | None
+    actor: str
+    data: Mapping[str, Any]
+
+
+class Queue(StrEnum):
+    """Jobs of a queue share its slots."""
+
+    BUILD = "build"
+    DEPLOYMENT = "deployment"
+    METRICS = "metrics"
+    NOTIFICATION = "notification"
+    CLEANUP = "cleanup"
+
+
+class JobStatus(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    DEAD = "dead"
+    """Given up: it failed too often, or was interrupted and must not run twice."""
+
+
+@dataclass(frozen=True)
+class JobType:
+    """A kind of job, declared once beside the code that runs it."""
+
+    name: str
+    queue: Queue
+    timeout: float = 60.0
+    """Seconds one attempt may take."""
+    repeatable: bool = True
+    """Whether it may run again when it is not known how far an attempt got."""
+    max_attempts: int = 5
+
+
+@dataclass(frozen=True)
+class Job:
+    id: int
+    organization_id: str | None
+    """None: the box's own."""
+    app_id: str | None
+    queue: Queue
+    type: str
+    payload: Mapping[str, Any]
+    key: str | None
+    """At most one job of a type and key waits, and one runs."""
+    priority: int
+    """Higher ones first."""
+    run_at: float
+    every: float | None
+    """Queued again this many seconds after its end."""
+    attempts: int
+    max_attempts: int
+    status: JobStatus
+    error: str
+    """Why the last attempt failed."""
+    created_at: float
+    started_at: float | None
+    finished_at: float | None

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable
 from enum import StrEnum
 
-from paasd.database import Database, Row, Transaction, now
+from paasd.database import Database, Row, Transaction
 from paasd.models import App
 
 _PIECE = 200
@@ -47,17 +47,6 @@ async def page(database: Database, table: Table, app: App, before: int, limit: i
         before,
         limit,
     )
-
-
-async def abandon_unfinished(database: Database, table: Table, reason: str) -> int:
-    """At start: what was under way when the daemon died has failed. Returns how many."""
-    async with database.transaction() as tx:
-        return await tx.execute(
-            f"UPDATE {table} SET status = 'failed', reason = ?, finished_at = ?"  # noqa: S608
-            " WHERE status IN ('queued', 'running')",
-            reason,
-            now(),
-        )
 
 
 async def delete_in_pieces(database: Database, table: Table, ids: Iterable[str]) -> int:

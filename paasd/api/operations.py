@@ -23,6 +23,8 @@ _log = logging.getLogger(__name__)
 
 NDJSON = "application/x-ndjson"
 _MAX_WAITING = 5000
+STOPPING = web.AppKey("stopping", asyncio.Event)
+"""Set when the daemon stops: streams that have no end of their own end then."""
 _LOOK = 0.25
 """Seconds between two looks whether the client is still there."""
 
@@ -156,6 +158,19 @@ async def _send(response: web.StreamResponse, call: Call, message: dict[str, Any
         await response.write(json.dumps(message).encode() + b"\n")
     except (ConnectionError, RuntimeError):
         call.gone.set()
+
+
+async def while_present(call: Call, work: Awaitable[None]) -> None:
+    """Until the work ends, the daemon stops, or the client leaves, which a quiet stream would never notice by
+    writing."""
+    stopping = call.request.app[STOPPING]
+    tasks = [asyncio.ensure_future(each) for each in (work, look_for_absence(call), stopping.wait())]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def look_for_absence(call: Call) -> None:

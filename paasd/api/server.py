@@ -16,7 +16,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from paasd.api.operations import Operation, Resource, as_handler
+from paasd.api.operations import STOPPING, Operation, Resource, as_handler
 from paasd.apps import Apps
 from paasd.errors import Forbidden, NotAuthenticated, NotFound, PaasdError, from_exception
 from paasd.identity.sessions import Sessions
@@ -46,6 +46,7 @@ class Api:
             middlewares=[_problems, self._identify],
             client_max_size=_MAX_BODY,
         )
+        self._stopping = webapp[STOPPING] = asyncio.Event()
         for operation in self.operations:
             webapp.router.add_route(operation.method, PREFIX + operation.path, as_handler(operation, apps))
         self._runner = web.AppRunner(webapp, access_log=None, shutdown_timeout=10, handle_signals=False)
@@ -56,6 +57,10 @@ class Api:
         site = web.UnixSite(self._runner, str(self._path))
         await site.start()
         await asyncio.to_thread(_share_with_group, self._path)
+
+    def end_streams(self) -> None:
+        """Before all else at the stop: whoever follows events or logs would hold the others up."""
+        self._stopping.set()
 
     async def stop(self) -> None:
         await self._runner.cleanup()

@@ -13,10 +13,10 @@ from typing import BinaryIO
 
 from paasd import events
 from paasd.build.buildkit import BuildResult
-from paasd.database import Database, Row, new_id, now
+from paasd.database import Database, Row, Transaction, new_id, now
 from paasd.errors import NotFound
 from paasd.models import App, Push, Status
-from paasd.numbered import Table, abandon_unfinished, by_number, delete_in_pieces, next_number, page
+from paasd.numbered import Table, by_number, delete_in_pieces, next_number, page
 
 _log = logging.getLogger(__name__)
 
@@ -169,16 +169,7 @@ class Builds:
                 build.id,
             )
             if changed:
-                await events.record(
-                    tx,
-                    "build.completed",
-                    organization_id=app.organization_id,
-                    actor=build.pushed_by,
-                    app=app.name,
-                    build=build.number,
-                    status=status,
-                    reason=reason,
-                )
+                await _record_completed(tx, app.organization_id, app.name, build, status, reason)
 
     async def of(self, app: App, *, before: int = 0, limit: int = 50) -> list[BuildRow]:
         """Newest first, numbers under `before` when given."""
@@ -193,10 +184,16 @@ class Builds:
 
     async def abandon_unfinished(self, reason: str) -> int:
         """At start: whatever was under way when the daemon died has failed, and has made no image."""
-        abandoned = await abandon_unfinished(self._database, Table.BUILDS, reason)
         async with self._database.transaction() as tx:
-            await tx.execute("UPDATE builds SET image = '' WHERE image != '' AND status != 'succeeded'")
-        return abandoned
+            abandoned = await tx.fetch(
+                "UPDATE builds SET status = 'failed', reason = ?, finished_at = ?, image = ''"
+                " WHERE status IN ('queued', 'running') RETURNING *, (SELECT name FROM apps WHERE id = app_id) AS app",
+                reason,
+                now(),
+            )
+            for row in abandoned:
+                await _record_completed(tx, row["organization_id"], row["app"], _row(row), Status.FAILED, reason)
+        return len(abandoned)
 
     async def unfinished(self, app: App) -> list[int]:
         """Numbers of the builds that are called queued or running."""
@@ -280,6 +277,21 @@ class BuildLog:
             except OSError as error:
                 _log.warning("a build log cannot be written: %s", error)
                 self._left = 0
+
+
+async def _record_completed(
+    tx: Transaction, organization_id: str, app: str, build: BuildRow, status: Status, reason: str
+) -> None:
+    await events.record(
+        tx,
+        "build.completed",
+        organization_id=organization_id,
+        actor=build.pushed_by,
+        app=app,
+        build=build.number,
+        status=status,
+        reason=reason,
+    )
 
 
 def _read_at(path: Path, position: int) -> bytes:

@@ -1,4 +1,4 @@
-"""report, events, version, nginx:show-config, cleanup, completion"""
+"""report, version, nginx:show-config, cleanup, completion"""
 
 from __future__ import annotations
 
@@ -41,23 +41,6 @@ def report(cli: Cli, app: str, as_json: bool) -> None:
             },
         }
     )
-
-
-@root.command("events", examples=("events", "events blog --json"))
-@click.argument("app", required=False)
-@click.option("-n", "--num", default=50, show_default=True, help="How many.")
-@json_option
-@click.pass_obj
-def events(cli: Cli, app: str | None, num: int, as_json: bool) -> None:
-    """List what happened, oldest first."""
-    found = cli.client.get("/events", app=app, limit=num)["items"]
-    if as_json:
-        return cli.console.json(found)
-    rows = [
-        (e["at"], e["type"], e["app"], e["actor"], " ".join(f"{k}={v}" for k, v in e["data"].items() if v != ""))
-        for e in found
-    ]
-    cli.console.table(("AT", "EVENT", "APP", "BY", ""), rows)
 
 
 @root.command("version", examples=("version",))

@@ -22,6 +22,8 @@ class Action(StrEnum):
     KEY_WRITE = "key:write"
     BOX_READ = "box:read"
     BOX_CLEAN = "box:clean"
+    JOB_READ = "job:read"
+    JOB_CHANGE = "job:change"
 
 
 _VIEWER = {Action.APP_READ}
@@ -31,12 +33,17 @@ _ADMIN = set(Action)
 _ALLOWED: dict[str, set[Action]] = {"viewer": _VIEWER, "developer": _DEVELOPER, "admin": _ADMIN, "owner": _ADMIN}
 
 
+def allows(actor: Actor, action: Action) -> bool:
+    """Whether the actor's role includes the action in the actor's own organization."""
+    return action in _ALLOWED.get(actor.role, set())
+
+
 def authorize(actor: Actor, action: Action, organization_id: str) -> None:
     """Raises NotFound for an object of another organization, as if it did not exist, and Forbidden when the
     actor's role does not include the action."""
     if actor.organization_id != organization_id:
         raise NotFound("no such object")
-    if action not in _ALLOWED.get(actor.role, set()):
+    if not allows(actor, action):
         raise Forbidden(
             f"{actor.name} has the role {actor.role}, which does not include {action}",
             hint="Ask an administrator of the organization for a role that does.",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,3 +37,10 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
     admin = await users.bootstrap()
     yield Store(database, users, admin, Apps(database), ConfigVars(database, vault), Releases(database, vault))
     await database.close()
+
+
+async def until(holds: Callable[[], Awaitable[object]], seconds: float = 10) -> None:
+    """Ask again and again until the answer is true; fails after `seconds`."""
+    async with asyncio.timeout(seconds):
+        while not await holds():  # noqa: ASYNC110 - what is asked for is in a database
+            await asyncio.sleep(0.01)

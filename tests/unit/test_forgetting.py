@@ -64,7 +64,7 @@ async def test_only_the_newest_events_stay_and_their_numbers_go_on(store: Store)
     assert await log.prune(5) == 0
     async with store.database.transaction() as tx:
         await events.record(tx, "counted", organization_id=organization, actor="me", number=1203)
-    assert (await log.list(organization, limit=1))[0]["id"] == before[-1]["id"] + 1
+    assert (await log.list(organization, limit=1))[0].id == before[-1].id + 1
 
 
 async def test_old_deployments_go_but_what_tells_of_a_rollback_target_stays(store: Store) -> None:

@@ -129,8 +129,8 @@ async def test_events_are_listed_oldest_first_with_a_cursor(store: Store) -> Non
         await store.apps.create(store.admin, name)
     log = Events(store.database)
     listed = await log.list(store.admin.organization_id)
-    assert [event["app"] for event in listed] == ["one", "two", "three"]
-    assert [e["app"] for e in await log.list(store.admin.organization_id, after=listed[0]["id"], limit=1)] == ["two"]
+    assert [event.app for event in listed] == ["one", "two", "three"]
+    assert [e.app for e in await log.list(store.admin.organization_id, after=listed[0].id, limit=1)] == ["two"]
     assert await log.list(STRANGER.organization_id) == []
 
 
@@ -142,6 +142,9 @@ async def test_unfinished_builds_fail_at_the_next_start(store: Store, tmp_path: 
     assert await builds.abandon_unfinished("the daemon stopped") == 1
     found = await builds.by_number(app, build.number)
     assert (found.status, found.reason) == (Status.FAILED, "the daemon stopped")
+    told = (await Events(store.database).list(store.admin.organization_id))[-1]
+    assert (told.type, told.app, told.actor) == ("build.completed", "blog", "me")
+    assert told.data == {"build": 1, "status": "failed", "reason": "the daemon stopped"}
     await builds.finished(app, build, Status.SUCCEEDED)
     assert (await builds.by_number(app, build.number)).status is Status.FAILED
 

@@ -47,3 +47,32 @@ async def test_many_cancelled_at_once(database: Database) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
     async with asyncio.timeout(5):
         await _write(database, "last")
+
+
+async def test_whoever_watches_is_woken_once_the_change_can_be_read(database: Database) -> None:
+    with database.watch("organizations") as watch, database.watch("users") as other:
+        async with database.transaction() as tx:
+            await tx.execute("INSERT INTO organizations VALUES ('a', 'a', 0)")
+            tx.tell("organizations")
+            await asyncio.sleep(0)
+            assert not watch.is_set()
+        assert watch.is_set() and not other.is_set()
+        assert await database.fetch("SELECT * FROM organizations WHERE id = 'a'")
+
+
+@pytest.mark.parametrize("turns", range(1, 40))
+async def test_no_committed_change_goes_unheard_because_its_writer_was_cancelled(
+    database: Database, turns: int
+) -> None:
+    async def write() -> None:
+        async with database.transaction() as tx:
+            tx.tell("organizations")
+            await tx.execute("INSERT INTO organizations VALUES ('a', 'a', 0)")
+
+    with database.watch("organizations") as watch:
+        task = asyncio.create_task(write())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert watch.is_set() or not await database.fetch("SELECT * FROM organizations")

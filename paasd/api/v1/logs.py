@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 from collections.abc import Sequence
 
 from aiohttp import web
 
-from paasd.api.operations import NDJSON, Call, Operation, look_for_absence
+from paasd.api.operations import NDJSON, Call, Operation, while_present
 from paasd.api.v1.shapes import instant
 from paasd.errors import InvalidInput
 from paasd.identity.policy import Action
@@ -35,7 +34,7 @@ class LogsResource:
         response = web.StreamResponse(headers={"Content-Type": NDJSON, "X-Accel-Buffering": "no"})
         await response.prepare(call.request)
         if call.number("follow"):
-            await self._follow(call, response, tail, process)
+            await while_present(call, self._follow(call, response, tail, process))
             return response
         with contextlib.suppress(ConnectionError):  # the reader left
             for line in await self._logs.recent(call.app, tail, process):
@@ -43,19 +42,8 @@ class LogsResource:
         return response
 
     async def _follow(self, call: Call, response: web.StreamResponse, tail: int, process: str | None) -> None:
-        """Until the reader leaves, which a quiet app would never notice by writing."""
-
-        async def copy() -> None:
-            async for line in self._logs.follow(call.app, tail, process):
-                await response.write(_encode(line))
-
-        tasks = [asyncio.create_task(copy()), asyncio.create_task(look_for_absence(call))]
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        async for line in self._logs.follow(call.app, tail, process):
+            await response.write(_encode(line))
 
 
 def _encode(line: LogLine) -> bytes:

@@ -7,7 +7,7 @@ from typing import Any
 
 from paasd.build.builds import BuildRow
 from paasd.identity.ssh_keys import SshKey
-from paasd.models import App, Release
+from paasd.models import App, Event, Job, Release
 
 
 def instant(at: float | None) -> str | None:
@@ -72,4 +72,36 @@ def key_shape(key: SshKey) -> dict[str, Any]:
         "type": key.key_type,
         "fingerprint": key.fingerprint,
         "created_at": instant(key.created_at),
+    }
+
+
+def event_shape(event: Event) -> dict[str, Any]:
+    return {
+        "id": event.id,
+        "at": instant(event.at),
+        "type": event.type,
+        "app": event.app,
+        "actor": event.actor,
+        "data": event.data,
+    }
+
+
+def job_shape(job: Job) -> dict[str, Any]:
+    return {
+        "id": job.id,
+        "queue": job.queue,
+        "type": job.type,
+        "key": job.key,
+        "status": job.status,
+        "priority": job.priority,
+        "run_at": instant(job.run_at),
+        "every": job.every,
+        "attempts": job.attempts,
+        "max_attempts": job.max_attempts,
+        "error": job.error,
+        "payload": job.payload,
+        "box": job.organization_id is None,
+        "created_at": instant(job.created_at),
+        "started_at": instant(job.started_at),
+        "finished_at": instant(job.finished_at),
     }
