@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from paasd import events
@@ -18,6 +18,10 @@ Check = Callable[[str], str]
 
 _DURATION = re.compile(r"([0-9]{1,7}(?:\.[0-9]{1,3})?)(ms|s|m|h|d)?")
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+PRIVATE = ("cache-name",)
+"""Keys that are nobody's to set, and not copied."""
 
 
 @dataclass(frozen=True)
@@ -87,10 +91,13 @@ class AppSettings:
         family = self.family
         return {family.known(key): family.checked(key, value) if value else None for key, value in changes.items()}
 
-    async def copy(self, actor: Actor, app: App, other: App) -> None:
-        """Give `other` the same settings."""
-        if found := await self.get(app):
-            await self.change(actor, other, found)
+
+async def copy_settings(tx: Transaction, app: App, other: App, families: Collection[str] = ()) -> None:
+    """Give `other` the settings that `app` has, of these families or of all."""
+    rows = await tx.fetch("SELECT family, key, value FROM app_settings WHERE app_id = ?", app.id)
+    for row in rows:
+        if (not families or row["family"] in families) and row["key"] not in PRIVATE:
+            await put(tx, other, row["family"], row["key"], row["value"])
 
 
 async def put(tx: Transaction, app: App, family: str, key: str, value: str | None) -> None:

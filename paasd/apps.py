@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from paasd import events, projects
 from paasd.database import Database, Row, Transaction, new_id, now
 from paasd.errors import AlreadyExists, InvalidInput, NotFound
 from paasd.models import Actor, App
-from paasd.names import app_name, process_type, shown
+from paasd.names import app_name, chosen_name, process_type, shown
 
 ENVIRONMENTS = ("production", "staging", "preview")
 MAX_SCALE = 50
+OnCreate = Callable[[Transaction, str], Awaitable[None]]
 _SELECT = (
     "SELECT apps.*, projects.name AS project, releases.number AS release_number FROM apps"
     " JOIN projects ON projects.id = apps.project_id LEFT JOIN releases ON releases.id = apps.release_id"
@@ -27,10 +28,17 @@ class Apps:
         self._database = database
 
     async def create(
-        self, actor: Actor, name: str, *, project: str | None = None, environment: str = "production"
+        self,
+        actor: Actor,
+        name: str,
+        *,
+        project: str | None = None,
+        environment: str = "production",
+        also: OnCreate | None = None,
     ) -> App:
-        """Raises InvalidInput, or AlreadyExists when the name is taken on this box."""
-        app_name(name)
+        """Raises InvalidInput, or AlreadyExists when the name is taken on this box. `also` joins the transaction, for
+        apps that are made and not chosen, whose names may be those of previews."""
+        (app_name if also else chosen_name)(name)
         if environment not in ENVIRONMENTS:
             raise InvalidInput(f"invalid environment {shown(environment)}", hint="Use production, staging or preview.")
         app_id = new_id()
@@ -47,6 +55,8 @@ class Apps:
                 environment,
                 now(),
             )
+            if also:
+                await also(tx, app_id)
             await events.record(tx, "app.created", organization_id=actor.organization_id, actor=actor.name, app=name)
         return await self.get(actor.organization_id, name)
 
@@ -84,7 +94,7 @@ class Apps:
 
     async def rename(self, actor: Actor, app: App, name: str) -> App:
         """Raises InvalidInput or AlreadyExists."""
-        app_name(name)
+        chosen_name(name)
         async with self._database.transaction() as tx:
             await _refuse_taken(tx, name)
             await tx.execute("UPDATE apps SET name = ? WHERE id = ?", name, app.id)

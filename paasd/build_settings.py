@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from paasd.app_settings import AppSettings, Family, Key, matching, put, whole, words
+from paasd.app_settings import PRIVATE, AppSettings, Family, Key, matching, put, whole, words
 from paasd.database import Database, new_id
 from paasd.models import Actor, App, Setting
 from paasd.names import config_key
@@ -72,8 +72,7 @@ KEYS: Mapping[str, Key] = {
 
 _FAMILY = Family("build", COMMAND, "build setting", KEYS)
 checked = _FAMILY.checked
-_CACHE = "cache-name"
-"""Kept in the same table, and nobody's to set."""
+_CACHE = PRIVATE[0]
 
 
 class BuildSettings:

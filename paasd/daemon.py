@@ -28,6 +28,7 @@ from paasd.api.v1.keys import KeysResource
 from paasd.api.v1.logs import LogsResource
 from paasd.api.v1.matrix import MatrixResource
 from paasd.api.v1.pipelines import PipelinesResource
+from paasd.api.v1.previews import PreviewsResource
 from paasd.api.v1.ps import PsResource
 from paasd.api.v1.pushes import PushesResource
 from paasd.api.v1.registry import RegistryResource
@@ -73,6 +74,7 @@ from paasd.lifecycle import Lifecycle
 from paasd.one_off import OneOffs
 from paasd.pid_file import PidFile
 from paasd.pipelines import Pipelines
+from paasd.previews import Previews
 from paasd.projects import Projects
 from paasd.push.doors import Doors, RunCommand
 from paasd.push.intake import Intake
@@ -193,8 +195,9 @@ class Daemon:
             changes,
             routing,
             switches,
-            settings,
+            database,
         )
+        previews = Previews(database, apps, config_vars, lifecycle, jobs)
         self._reconciler = Reconciler(
             config,
             apps,
@@ -216,7 +219,7 @@ class Daemon:
         )
         self._watch = Watch(apps, releases, deployments, instances, driver, edge, changes)
         housekeeping = Housekeeping(config.keep, events, jobs, deployments, releases, builder)
-        self._workers = Workers(database, jobs, config.jobs, [*housekeeping.handlers()])
+        self._workers = Workers(database, jobs, config.jobs, [*housekeeping.handlers(), *previews.handlers()])
         self._subscriptions = Subscriptions(database, [])
         differences = Differences(
             config,
@@ -232,7 +235,7 @@ class Daemon:
             routing,
             switches,
         )
-        receive = Receive(config, apps, lifecycle, repositories, sessions, deployer)
+        receive = Receive(config, apps, lifecycle, previews, repositories, sessions, deployer)
         self._intake = Intake(config, repositories, sessions)
         doors = Doors(database, self._keys, self._users, sessions, receive, run_command)
         self._ssh = (
@@ -243,7 +246,8 @@ class Daemon:
         one_offs = OneOffs(database, config, releases, domains, driver, networks)
         self._apps, self._sessions = apps, sessions
         self._resources: list[Resource] = [
-            AppsResource(apps, lifecycle, domains),
+            AppsResource(apps, lifecycle, previews, domains),
+            PreviewsResource(previews, domains),
             ConfigResource(config_vars, admission, changes),
             PsResource(apps, releases, instances, driver, changes),
             ReleasesResource(releases, changes),

@@ -140,7 +140,3 @@ class DeploymentSettings:
     async def change(self, actor: Actor, app: App, changes: Mapping[str, str | None]) -> None:
         """All changes or none; None or an empty value takes a setting away. Raises InvalidInput."""
         await self._settings.change(actor, app, changes)
-
-    async def copy(self, actor: Actor, app: App, other: App) -> None:
-        """Give `other` the same settings."""
-        await self._settings.copy(actor, app, other)

@@ -9,14 +9,15 @@ from dataclasses import dataclass, replace
 
 from paasd import failpoints
 from paasd.active_push import ActivePush
-from paasd.apps import Apps
+from paasd.app_settings import copy_settings
+from paasd.apps import Apps, OnCreate
 from paasd.build.builder import Builder
 from paasd.build.builds import Builds
 from paasd.changes import Changes
 from paasd.config import Config
 from paasd.config_vars import ConfigVars
+from paasd.database import Database
 from paasd.deploy import Deployer
-from paasd.deploy_settings import DeploymentSettings
 from paasd.drivers.base import Driver
 from paasd.errors import Cancelled, PaasdError
 from paasd.models import Actor, App, Route, Secret
@@ -66,7 +67,7 @@ class Lifecycle:
         changes: Changes,
         routing: Routing,
         switches: SwitchLocks,
-        settings: DeploymentSettings,
+        database: Database,
     ) -> None:
         self._config = config
         self._apps = apps
@@ -84,7 +85,7 @@ class Lifecycle:
         self._changes = changes
         self._routing = routing
         self._switches = switches
-        self._settings = settings
+        self._database = database
         self._changing_edge = asyncio.Lock()
         """So that what the database says of a name is still so when the edge is told."""
 
@@ -100,10 +101,16 @@ class Lifecycle:
                 await self._edge.remove_route(name)
 
     async def create(
-        self, actor: Actor, name: str, *, project: str | None = None, environment: str = "production"
+        self,
+        actor: Actor,
+        name: str,
+        *,
+        project: str | None = None,
+        environment: str = "production",
+        also: OnCreate | None = None,
     ) -> App:
         """An app with its repository and a site that says there is nothing yet. On failure nothing of it stays."""
-        app = await self._apps.create(actor, name, project=project, environment=environment)
+        app = await self._apps.create(actor, name, project=project, environment=environment, also=also)
         try:
             await self._repositories.ensure(app)
             async with self._changing_edge:
@@ -138,7 +145,8 @@ class Lifecycle:
             changes: Mapping[str, Secret | None] = await self._config_vars.get(app)
             await self._config_vars.change(actor, copy, changes)
             await self._apps.set_checks(copy, await self._apps.checks(app))
-            await self._settings.copy(actor, app, copy)
+            async with self._database.transaction() as tx:
+                await copy_settings(tx, app, copy)
             if app.scale:
                 await self._apps.set_scale(actor, copy, app.scale)
             if app.deploy_branch:

@@ -6,15 +6,30 @@ import re
 
 from paasd.errors import InvalidInput
 
-_APP_NAME = re.compile(r"[a-z](?:[a-z0-9]|-(?!-)){0,39}(?<!-)")
+_CHOSEN = r"[a-z](?:[a-z0-9]|-(?!-)){0,39}(?<!-)"
+MAX_PREVIEW_PREFIX = 21
+_PREVIEW_PREFIX = rf"[a-z](?:[a-z0-9]|-(?!-)){{0,{MAX_PREVIEW_PREFIX - 1}}}(?<!-)--"
+_CHOSEN_NAME = re.compile(_CHOSEN)
+_APP_NAME = re.compile(rf"(?:{_PREVIEW_PREFIX})?{_CHOSEN}")
 _PROCESS_TYPE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _BRANCH = re.compile(r"[A-Za-z0-9_][^\x00-\x20\x7f~^:?*\[\\]*")
 _CONFIG_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 
 
+def chosen_name(value: str) -> str:
+    """Check a name that somebody gives an app, project or pipeline: a DNS label of 1–40 characters. Raises
+    InvalidInput."""
+    return _matched(_CHOSEN_NAME, value)
+
+
 def app_name(value: str) -> str:
-    """Check a name of an app or project: a DNS label of 1–40 characters. Raises InvalidInput."""
-    if not _APP_NAME.fullmatch(value):
+    """Check the name of any app: a chosen one, or that of a preview (`feature-x--blog`), which is a DNS label too.
+    Raises InvalidInput."""
+    return _matched(_APP_NAME, value)
+
+
+def _matched(pattern: re.Pattern[str], value: str) -> str:
+    if not pattern.fullmatch(value):
         raise InvalidInput(
             f"invalid name {shown(value)}",
             hint="Use 1 to 40 lowercase letters, digits and single hyphens, starting with a letter.",

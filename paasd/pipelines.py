@@ -9,7 +9,7 @@ from paasd.apps import ENVIRONMENTS, Apps
 from paasd.database import Database, Row, new_id, now
 from paasd.errors import AlreadyExists, Conflict, InvalidInput, NotFound
 from paasd.models import Actor, App
-from paasd.names import app_name, shown
+from paasd.names import chosen_name, shown
 
 _ORDER = ("preview", "staging", "production")
 
@@ -36,7 +36,7 @@ class Pipelines:
 
     async def create(self, actor: Actor, name: str) -> Pipeline:
         """Raises InvalidInput or AlreadyExists."""
-        app_name(name)
+        chosen_name(name)
         async with self._database.transaction() as tx:
             taken = await tx.fetch_one(
                 "SELECT 1 FROM pipelines WHERE organization_id = ? AND name = ?", actor.organization_id, name

@@ -20,3 +20,13 @@ CREATE TABLE pipeline_apps (
     pipeline_id TEXT NOT NULL REFERENCES pipelines (id) ON DELETE CASCADE
 ) STRICT;
 CREATE INDEX pipeline_apps_by_pipeline ON pipeline_apps (pipeline_id);
+
+-- An app for each branch that was pushed beside the deploy branch.
+CREATE TABLE previews (
+    app_id TEXT PRIMARY KEY REFERENCES apps (id) ON DELETE CASCADE,
+    organization_id TEXT NOT NULL REFERENCES organizations (id) ON DELETE CASCADE,
+    parent_id TEXT NOT NULL REFERENCES apps (id) ON DELETE CASCADE,
+    branch TEXT NOT NULL,
+    expires_at REAL NOT NULL,
+    UNIQUE (parent_id, branch)
+) STRICT;

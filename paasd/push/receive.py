@@ -19,6 +19,7 @@ from paasd.identity.sessions import Sessions
 from paasd.lifecycle import Lifecycle
 from paasd.models import Actor, App, Checkout, Push, RefUpdate, Release
 from paasd.names import branch_name, shown
+from paasd.previews import Previews
 from paasd.progress import Progress
 from paasd.push.landings import NOTHING, Landings
 from paasd.push.session import GitService, Session
@@ -39,6 +40,7 @@ class Receive:
         config: Config,
         apps: Apps,
         lifecycle: Lifecycle,
+        previews: Previews,
         repositories: Repositories,
         sessions: Sessions,
         deployer: Deployer,
@@ -46,6 +48,7 @@ class Receive:
         self._config = config
         self._apps = apps
         self._lifecycle = lifecycle
+        self._previews = previews
         self._repositories = repositories
         self._sessions = sessions
         self._deployer = deployer
@@ -96,11 +99,14 @@ class Receive:
         for option in options:
             if option not in _OPTIONS:
                 raise InvalidInput(f"unknown push option {shown(option)}", hint=f"Known: {', '.join(_OPTIONS)}")
-        update = _deployed(app, updates)
+        with_previews = bool((await self._previews.report(app))["enabled"])
+        update = _deployed(app, updates, with_previews=with_previews)
         async with self._landings.turn(app, updates) as earlier:
             if update is None or "skip-deploy" in options:
                 await _wait_for(earlier)
                 progress.step(_stored(update, updates))
+                for deleted in (u for u in updates if u.new == NOTHING):
+                    await self._previews.branch_deleted(actor, app, _short(deleted.ref), progress)
                 return None
             branch = update.ref.removeprefix(_BRANCH)
             env = quarantine_environment(self._repositories.path(app), Path(quarantine) if quarantine else None)
@@ -110,9 +116,12 @@ class Receive:
                 await self._refuse_what_git_would(app, branch, updates, env)
                 return await open_checkout(self._repositories.path(app), update.new, env)
 
-            push = Push(new_id(), app.id, update.new, branch, actor.name)
+            target = app
+            if app.deploy_branch not in (None, branch):
+                target = await self._previews.ensure(actor, app, branch, progress) or app
+            push = Push(new_id(), target.id, update.new, branch, actor.name)
             release = await self._deployer.push(
-                actor, app, push, checkout, progress, gone, ignore_windows=IGNORE_WINDOWS in options
+                actor, target, push, checkout, progress, gone, ignore_windows=IGNORE_WINDOWS in options
             )
             if app.deploy_branch is None and release is not None:
                 await self._apps.set_deploy_branch(app, branch)
@@ -141,7 +150,7 @@ class Receive:
             ) from None
 
 
-def _deployed(app: App, updates: Sequence[RefUpdate]) -> RefUpdate | None:
+def _deployed(app: App, updates: Sequence[RefUpdate], *, with_previews: bool) -> RefUpdate | None:
     """The one branch of the push that is to be deployed; None when everything in it is only stored or removed."""
     for update in updates:
         if not update.ref.startswith((_BRANCH, _TAG)):
@@ -162,10 +171,11 @@ def _deployed(app: App, updates: Sequence[RefUpdate]) -> RefUpdate | None:
                 hint=f"To stop the app: ps:stop {app.name}. To remove it: apps:destroy {app.name}",
             )
         return None
-    if app.deploy_branch not in (None, names[0]):
+    if app.deploy_branch not in (None, names[0]) and not with_previews:
         raise InvalidInput(
             f"{app.name} deploys the branch {app.deploy_branch}, and {shown(names[0])} was pushed",
-            hint=f"Deploy it with: git push <remote> {names[0]}:{app.deploy_branch}",
+            hint=f"Deploy it with: git push <remote> {names[0]}:{app.deploy_branch}, or give such branches"
+            f" apps of their own: previews:enable {app.name}",
         )
     return branches[0]
 

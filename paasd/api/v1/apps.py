@@ -11,6 +11,7 @@ from paasd.apps import Apps
 from paasd.identity.policy import Action
 from paasd.lifecycle import Lifecycle
 from paasd.models import App
+from paasd.previews import Previews
 from paasd.route.domains import Domains
 
 
@@ -34,9 +35,10 @@ class NewClone(Body):
 
 
 class AppsResource:
-    def __init__(self, apps: Apps, lifecycle: Lifecycle, domains: Domains) -> None:
+    def __init__(self, apps: Apps, lifecycle: Lifecycle, previews: Previews, domains: Domains) -> None:
         self._apps = apps
         self._lifecycle = lifecycle
+        self._previews = previews
         self._domains = domains
 
     def operations(self) -> Sequence[Operation]:
@@ -88,6 +90,7 @@ class AppsResource:
         return await self._shape(await self._apps.lock(call.actor, call.app, None))
 
     async def destroy(self, call: Call) -> dict[str, Any]:
+        await self._previews.destroy_all(call.actor, call.app)
         await self._lifecycle.destroy(call.actor, call.app)
         return {"name": call.app.name}
 
