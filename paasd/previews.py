@@ -152,12 +152,12 @@ class Previews:
             await self._wait(tx, preview, ttl)
 
     async def _wait(self, tx: Transaction, preview: App, seconds: float) -> None:
+        """The job is not the preview's own: it would be ended with it, in the middle."""
         await self._jobs.add(
             tx,
             _EXPIRE,
             {"app_id": preview.id},
             organization_id=preview.organization_id,
-            app_id=preview.id,
             key=preview.id,
             after=seconds,
             moves=True,

@@ -114,7 +114,7 @@ def test_a_preview_expires(box: Box, repository: Repository) -> None:
         database.execute("UPDATE previews SET expires_at = 0 WHERE branch = 'short'")
     ok(box, "jobs:retry", str(next(j["id"] for j in waiting if j["status"] == "queued")))
     eventually(lambda: box.json("previews", "shop")["items"] == [])
-    assert box.get("short--shop").status == 404
+    eventually(lambda: box.get("short--shop").status == 404)
     assert box.push(repository, "shop", "HEAD:other").status == 0
 
 
