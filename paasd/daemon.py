@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 import os
@@ -34,6 +35,7 @@ from paasd.api.v1.pushes import PushesResource
 from paasd.api.v1.registry import RegistryResource
 from paasd.api.v1.releases import ReleasesResource
 from paasd.api.v1.run import RunResource
+from paasd.api.v1.storage import StorageResource
 from paasd.apps import Apps
 from paasd.build.app_images import AppImages
 from paasd.build.base_images import BaseImages
@@ -61,7 +63,8 @@ from paasd.deployments import Deployments
 from paasd.differences import Differences
 from paasd.docker_engine import DockerEngine
 from paasd.drivers.docker import DockerDriver
-from paasd.errors import AlreadyExists, Cancelled, PaasdError
+from paasd.drivers.docker_volumes import DockerVolumes
+from paasd.errors import AlreadyExists, Cancelled, EngineUnavailable, PaasdError
 from paasd.events import Events, Subscriptions
 from paasd.go_live import GoLive
 from paasd.housekeeping import Housekeeping
@@ -96,7 +99,9 @@ from paasd.run.retire import Retirement
 from paasd.run.rollout import Rollout
 from paasd.run.tasks import Tasks
 from paasd.secrets import Vault
+from paasd.snapshots import Snapshots
 from paasd.source.repositories import Repositories
+from paasd.storage import Storage
 from paasd.switch_locks import SwitchLocks
 from paasd.watch import Watch
 
@@ -145,6 +150,8 @@ class Daemon:
         settings, switches = DeploymentSettings(database, config.run), SwitchLocks()
         admission = Admission(settings)
         recreate = Recreate(driver, instances, retirement, rollout, routing, edge)
+        volumes = self._volumes = DockerVolumes(engine, config.label)
+        storage = Storage(config, database, jobs, volumes)
         canary = Canary(driver, routing, edge)
         go_live = GoLive(
             database,
@@ -155,6 +162,7 @@ class Daemon:
             settings,
             instances,
             networks,
+            storage,
             Tasks(driver, config),
             rollout,
             recreate,
@@ -197,6 +205,7 @@ class Daemon:
             switches,
             database,
         )
+        snapshots = Snapshots(config, storage, volumes, apps, releases, changes)
         previews = Previews(database, apps, config_vars, lifecycle, jobs)
         self._reconciler = Reconciler(
             config,
@@ -216,10 +225,13 @@ class Daemon:
             switches,
             networks,
             settings,
+            storage,
         )
         self._watch = Watch(apps, releases, deployments, instances, driver, edge, changes)
         housekeeping = Housekeeping(config.keep, events, jobs, deployments, releases, builder)
-        self._workers = Workers(database, jobs, config.jobs, [*housekeeping.handlers(), *previews.handlers()])
+        self._workers = Workers(
+            database, jobs, config.jobs, [*housekeeping.handlers(), *previews.handlers(), *storage.handlers()]
+        )
         self._subscriptions = Subscriptions(database, [])
         differences = Differences(
             config,
@@ -243,7 +255,7 @@ class Daemon:
             if config.ssh.transport == "openssh"
             else EmbeddedSsh(config.ssh, config.keys_dir, doors)
         )
-        one_offs = OneOffs(database, config, releases, domains, driver, networks)
+        one_offs = OneOffs(database, config, releases, domains, driver, networks, storage)
         self._apps, self._sessions = apps, sessions
         self._resources: list[Resource] = [
             AppsResource(apps, lifecycle, previews, domains),
@@ -266,6 +278,7 @@ class Daemon:
             RegistryResource(registries, releases),
             EventsResource(events),
             JobsResource(jobs),
+            StorageResource(apps, storage, snapshots, volumes),
             BoxResource(edge, builder, differences),
         ]
 
@@ -283,6 +296,8 @@ class Daemon:
             await self._intake.sweep()
             await self._edge.start()
             await self._reconciler.recover()
+            with contextlib.suppress(EngineUnavailable):
+                await self._volumes.remove_carriers()
             await self._reconciler.start()
             stack.push_async_callback(self._reconciler.stop)
             self._watch.start()

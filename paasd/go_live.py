@@ -33,6 +33,7 @@ from paasd.run.networks import Networks
 from paasd.run.retire import Retirement
 from paasd.run.rollout import Launch, Rollout
 from paasd.run.tasks import Task, Tasks, before_start, before_switch
+from paasd.storage import Storage, mounts_for
 
 PassSwitch = Callable[[], None]
 OnLive = Callable[[Transaction], Awaitable[None]]
@@ -81,6 +82,7 @@ class GoLive:
         settings: DeploymentSettings,
         instances: Instances,
         networks: Networks,
+        storage: Storage,
         tasks: Tasks,
         rollout: Rollout,
         recreate: Recreate,
@@ -97,6 +99,7 @@ class GoLive:
         self._settings = settings
         self._instances = instances
         self._networks = networks
+        self._storage = storage
         self._tasks = tasks
         self._rollout = rollout
         self._recreate = recreate
@@ -114,7 +117,8 @@ class GoLive:
         await self._deployments.release(deployment, release, strategy)
         project, url = await self._networks.ensure(app), await self._domains.url(app)
         checked = replace(release, checks=merged(release.checks, await self._apps.checks(app)))
-        launch = Launch(app, project, checked, (), url, (await self._domains.of(app))[0], settings)
+        mounts = await self._storage.ready(app, release)
+        launch = Launch(app, project, checked, (), url, (await self._domains.of(app))[0], settings, mounts)
         if change.tasks:
             await self._before_start(launch, deployment, progress)
         await self._deployments.enter(app, deployment, Phase.STARTING)
@@ -137,7 +141,8 @@ class GoLive:
 
     async def _run(self, launch: Launch, task: Task, progress: Progress) -> None:
         timeout = launch.settings.script_timeout
-        await self._tasks.run(launch.app, launch.project, launch.release, launch.url, task, timeout, progress)
+        mounts = mounts_for(launch.mounts, task.process)
+        await self._tasks.run(launch.app, launch.project, launch.release, launch.url, task, mounts, timeout, progress)
 
     async def _hand_over(self, switch: _Switch, strategy: Strategy, progress: Progress) -> None:
         launch, app = switch.launch, switch.launch.app

@@ -256,6 +256,16 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Mount:
+    """What an instance sees at `path`: a volume of the engine, or a directory of the host."""
+
+    path: str
+    volume: str | None = None
+    host_path: str | None = None
+    read_only: bool = False
+
+
+@dataclass(frozen=True)
 class InstanceSpec:
     """Everything a driver needs to run one instance. `name` is unique on the engine and never reused."""
 
@@ -277,6 +287,7 @@ class InstanceSpec:
     stop_timeout: int = 30
     """Seconds between SIGTERM and SIGKILL."""
     labels: Mapping[str, str] = field(default_factory=dict)
+    mounts: tuple[Mount, ...] = ()
 
 
 class InstanceState(StrEnum):

@@ -15,6 +15,7 @@ from paasd.release import Releases
 from paasd.route.domains import Domains
 from paasd.run.networks import Networks
 from paasd.run.tasks import one_off_spec
+from paasd.storage import Storage, mounts_for
 
 
 class OneOffs:
@@ -26,6 +27,7 @@ class OneOffs:
         domains: Domains,
         driver: Driver,
         networks: Networks,
+        storage: Storage,
     ) -> None:
         self._database = database
         self._config = config
@@ -33,6 +35,7 @@ class OneOffs:
         self._domains = domains
         self._driver = driver
         self._networks = networks
+        self._storage = storage
 
     async def start(self, actor: Actor, app: App, command: Sequence[str], terminal: tuple[int, int] | None) -> OneOff:
         """A word that names a process type of the Procfile runs its command, with further words appended.
@@ -51,4 +54,5 @@ class OneOffs:
             await events.record(
                 tx, "app.run", organization_id=app.organization_id, actor=actor.name, app=app.name, command=command[0]
             )
-        return await self._driver.one_off(replace(spec, command=words), tty=terminal, stdin=True)
+        mounts = mounts_for(await self._storage.ready(app, release), "run")
+        return await self._driver.one_off(replace(spec, command=words, mounts=mounts), tty=terminal, stdin=True)

@@ -26,9 +26,10 @@ async def ensure(tx: Transaction, organization_id: str, name: str) -> Project:
 
 
 async def remove_if_empty(tx: Transaction, project_id: str) -> bool:
-    """Delete a project that has no apps (any more); True if it did."""
+    """Delete a project that has neither apps nor volumes (any more); True if it did."""
     changed = await tx.execute(
-        "DELETE FROM projects WHERE id = ? AND NOT EXISTS (SELECT 1 FROM apps WHERE project_id = projects.id)",
+        "DELETE FROM projects WHERE id = ? AND NOT EXISTS (SELECT 1 FROM apps WHERE project_id = projects.id)"
+        " AND NOT EXISTS (SELECT 1 FROM volumes WHERE project_id = projects.id)",
         project_id,
     )
     return changed > 0
@@ -37,6 +38,11 @@ async def remove_if_empty(tx: Transaction, project_id: str) -> bool:
 class Projects:
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    async def ensure(self, organization_id: str, name: str) -> Project:
+        """The project of that name, made when it is missing. Raises InvalidInput."""
+        async with self._database.transaction() as tx:
+            return await ensure(tx, organization_id, name)
 
     async def get(self, organization_id: str, project_id: str) -> Project:
         row = await self._database.fetch_one(

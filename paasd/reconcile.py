@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 from paasd.apps import Apps
@@ -26,6 +27,7 @@ from paasd.run.instances import InstanceRow, Instances, network_name, spec_of
 from paasd.run.networks import Networks
 from paasd.run.retire import Retirement
 from paasd.source.repositories import Repositories
+from paasd.storage import Storage, mounts_for
 from paasd.switch_locks import SwitchLocks
 
 _log = logging.getLogger(__name__)
@@ -58,6 +60,7 @@ class Reconciler:
         switches: SwitchLocks,
         networks: Networks,
         settings: DeploymentSettings,
+        storage: Storage,
     ) -> None:
         self._config = config
         self._apps = apps
@@ -76,6 +79,7 @@ class Reconciler:
         self._switches = switches
         self._project_networks = networks
         self._settings = settings
+        self._storage = storage
         self._tasks: list[asyncio.Task[None]] = []
         self._wake = asyncio.Event()
         self._troubles: dict[str, str] = {}
@@ -213,7 +217,9 @@ class Reconciler:
             instance = await self._driver.inspect(row.name)
             if instance is not None and instance.address != row.address:
                 await self._driver.stop(row.name, settings.stop_timeout)
-            await self._driver.start(spec_of(app, project, release, row, self._config, url, settings.stop_timeout))
+            mounts = mounts_for(await self._storage.ready(app, release), row.process_type)
+            spec = spec_of(app, project, release, row, self._config, url, settings.stop_timeout)
+            await self._driver.start(replace(spec, mounts=mounts))
 
     async def _strangers(self) -> None:
         """Containers with our label that no row wants: leftovers of a killed daemon. A row is written before its

@@ -24,6 +24,7 @@ from paasd.cli import (
     registry,
     releases,
     run,
+    storage,
 )
 from paasd.cli.client import Client
 from paasd.cli.console import Console
@@ -51,6 +52,7 @@ MODULES = (
     registry,
     releases,
     run,
+    storage,
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from paasd.models import Instance, InstanceSpec, InstanceState
+from paasd.models import Instance, InstanceSpec, InstanceState, Mount
 
 INSTANCE = "paasd.instance"
 APP = "paasd.app"
@@ -102,7 +102,14 @@ def _host_config(spec: InstanceSpec, one_off: bool) -> dict[str, Any]:
         "NanoCpus": round(limits.cpus * 1_000_000_000),
         "Ulimits": [{"Name": "nofile", "Soft": 4096, "Hard": 4096}],
         "LogConfig": {"Type": "local", "Config": {"max-size": "10m", "max-file": "3"}},
+        "Mounts": [mount_options(mount) for mount in spec.mounts],
     }
+
+
+def mount_options(mount: Mount) -> dict[str, Any]:
+    """A volume that is missing is made by the engine; a directory of the host must be there."""
+    kind = {"Type": "volume", "Source": mount.volume} if mount.volume else {"Type": "bind", "Source": mount.host_path}
+    return {**kind, "Target": mount.path, "ReadOnly": mount.read_only}
 
 
 def state_of(status: str) -> InstanceState:

@@ -20,6 +20,8 @@ class Action(StrEnum):
     RUN = "app:run"
     KEY_READ = "key:read"
     KEY_WRITE = "key:write"
+    VOLUME_CHANGE = "volume:change"
+    HOST_PATH = "volume:host-path"
     BOX_READ = "box:read"
     BOX_CLEAN = "box:clean"
     JOB_READ = "job:read"
@@ -27,7 +29,14 @@ class Action(StrEnum):
 
 
 _VIEWER = {Action.APP_READ}
-_DEVELOPER = _VIEWER | {Action.APP_CREATE, Action.APP_DEPLOY, Action.APP_CONFIGURE, Action.CONFIG_READ, Action.RUN}
+_DEVELOPER = _VIEWER | {
+    Action.APP_CREATE,
+    Action.APP_DEPLOY,
+    Action.APP_CONFIGURE,
+    Action.CONFIG_READ,
+    Action.RUN,
+    Action.VOLUME_CHANGE,
+}
 _ADMIN = set(Action)
 
 _ALLOWED: dict[str, set[Action]] = {"viewer": _VIEWER, "developer": _DEVELOPER, "admin": _ADMIN, "owner": _ADMIN}

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from paasd import failpoints
 from paasd.config import Config
@@ -17,6 +17,7 @@ from paasd.models import App, InstanceSpec, Project, Release
 from paasd.progress import Progress
 from paasd.run.health import Health, check_of
 from paasd.run.instances import InstanceRow, Instances, spec_of
+from paasd.storage import Mounted, mounts_for
 
 _LOG_TAIL = 30
 
@@ -39,6 +40,7 @@ class Launch:
     host: str
     """Host name that checks ask for."""
     settings: DeploySettings
+    mounts: Sequence[Mounted] = ()
 
 
 class Rollout:
@@ -87,7 +89,8 @@ class Rollout:
 
     def _spec(self, launch: Launch, row: InstanceRow) -> InstanceSpec:
         stop_timeout = launch.settings.stop_timeout
-        return spec_of(launch.app, launch.project, launch.release, row, self._config, launch.url, stop_timeout)
+        spec = spec_of(launch.app, launch.project, launch.release, row, self._config, launch.url, stop_timeout)
+        return replace(spec, mounts=mounts_for(launch.mounts, row.process_type))
 
     async def remove(self, rows: Sequence[InstanceRow]) -> None:
         """Stop at once and forget; these never had traffic. An engine that is away leaves it to the reconciler."""

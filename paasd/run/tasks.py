@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from paasd.config import Config
 from paasd.drivers.base import Driver
 from paasd.errors import ReleaseTaskFailed
-from paasd.models import App, InstanceSpec, Limits, ProcessType, Project, Release
+from paasd.models import App, InstanceSpec, Limits, Mount, ProcessType, Project, Release
 from paasd.progress import Progress
 from paasd.run.instances import RELEASE_TASK, command_line, environment, network_name
 
@@ -49,11 +49,20 @@ class Tasks:
         self._config = config
 
     async def run(
-        self, app: App, project: Project, release: Release, url: str, task: Task, timeout: float, progress: Progress
+        self,
+        app: App,
+        project: Project,
+        release: Release,
+        url: str,
+        task: Task,
+        mounts: tuple[Mount, ...],
+        timeout: float,
+        progress: Progress,
     ) -> None:
         """Output live. Raises ReleaseTaskFailed."""
         progress.step(f"Running the {task.name}: {task.command}")
         spec = one_off_spec(app, project, release, ProcessType(task.process, task.command), self._config, url)
+        spec = replace(spec, mounts=mounts)
         try:
             async with asyncio.timeout(timeout):
                 status = await self._stream(spec, progress)

@@ -1,0 +1,185 @@
+"""Data that outlives releases: volumes, where they are mounted, snapshots, and what must never lose any."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.apps import app
+from tests.box import Box, docker, eventually, labelled
+
+pytestmark = pytest.mark.engine
+
+# Every GET adds a line to a file in the volume and answers with all of them.
+_NOTES = """
+def answer(self):
+    try:
+        if self.path != "/read":
+            with open("/app/data/notes", "a") as file:
+                file.write(self.path + " ")
+        body = open("/app/data/notes").read().encode()
+    except OSError as error:
+        body = type(error).__name__.encode()
+    self.send_response(200)
+    self.send_header("Content-Length", str(len(body)))
+    self.end_headers()
+    self.wfile.write(body)
+Handler.do_GET = answer
+serve()
+"""
+_CHECK = '{"healthchecks": {"web": [{"path": "/read"}]}}'
+
+
+@pytest.fixture(scope="module")
+def box() -> Iterator[Box]:
+    box = Box("[run]\ndrain = 0.5\nstream_drain = 0.5\nstop_timeout = 2\n").start()
+    yield box
+    box.close()
+    for volume in volumes(box):
+        docker("DELETE", f"/volumes/{volume}")
+
+
+def volumes(box: Box) -> list[str]:
+    found = docker("GET", "/volumes")["Volumes"] or []
+    return sorted(v["Name"] for v in found if (v["Labels"] or {}).get("paasd.instance") == box.label)
+
+
+def ok(box: Box, *words: str) -> str:
+    done = box.ssh(*words)
+    assert done.status == 0, (words, done.all)
+    return done.out
+
+
+def refused(box: Box, said: str, *words: str) -> None:
+    done = box.ssh(*words)
+    assert done.status == 1 and said in done.err, (words, done.all)
+
+
+def notes(**more: str) -> dict[str, str]:
+    return app(_NOTES, app__json=_CHECK, **more)
+
+
+def test_data_outlives_releases_instances_and_the_app(box: Box) -> None:
+    repository = box.repository(notes())
+    ok(box, "apps:create", "notes")
+    ok(box, "storage:create", "pages", "--app", "notes", "--quota", "1g")
+    assert "from the next deployment on" in ok(box, "storage:mount", "notes", "pages", "/app/data")
+    done = box.push(repository, "notes")
+    assert done.status == 0, done.all
+    assert box.get("notes", "/one").text == "/one "
+    repository.commit({"more": "code"})
+    assert box.push(repository, "notes").status == 0
+    assert box.get("notes", "/two").text == "/one /two "
+    ok(box, "ps:scale", "notes", "web=2")
+    ok(box, "ps:restart", "notes")
+    ok(box, "rollback", "notes")
+    assert box.get("notes", "/read").text == "/one /two "
+    # One-off commands and scripts see it too.
+    assert ok(box, "run", "notes", "cat", "/app/data/notes") == "/one /two "
+    listed = box.json("storage:list")
+    assert [(v["name"], v["apps"], v["over_quota"]) for v in listed] == [("pages", ["notes"], False)]
+    assert listed[0]["size"] > 0
+    # An instance that somebody removed comes back with it.
+    for container in box.containers():
+        docker("DELETE", f"/containers/{container['Id']}?force=1")
+    eventually(lambda: box.get("notes", "/read").text == "/one /two ")
+
+    refused(box, "is mounted by notes", "storage:destroy", "pages", "--force")
+    ok(box, "apps:destroy", "notes", "--force")
+    assert len(volumes(box)) == 1
+    assert box.push(repository, "notes", "main").status == 0
+    assert box.get("notes", "/read").text == "FileNotFoundError"
+    ok(box, "storage:mount", "notes", "pages", "/app/data/")
+    ok(box, "ps:restart", "notes")
+    assert box.get("notes", "/three").text == "/one /two /three "
+
+
+def test_snapshots_go_back(box: Box) -> None:
+    before = box.get("notes", "/read").text
+    taken = ok(box, "storage:snapshot", "pages")
+    name = box.json("storage:info", "pages")["snapshots"][0]["name"]
+    assert f"storage:restore pages {name}" in taken
+    assert box.get("notes", "/wrong").text != before
+    old = volumes(box)
+    time.sleep(1.1)  # snapshots are named by the second
+    ok(box, "storage:snapshot", "pages")
+    ok(box, "storage:restore", "pages", name, "--force")
+    assert box.get("notes", "/read").text == before
+    assert box.get("notes", "/right").text == f"{before}/right "
+    eventually(lambda: len(volumes(box)) == 1 and volumes(box) != old, 60)
+    refused(box, "has no snapshot '20200101-000000'", "storage:restore", "pages", "20200101-000000", "--force")
+    refused(box, "does not match", "storage:restore", "pages")
+    assert box.get("notes", "/read").text == f"{before}/right "
+    ok(box, "storage:snapshot-remove", "pages", name)
+    assert len(box.json("storage:info", "pages")["snapshots"]) == 1
+    assert labelled("containers", box.label) == box.containers()
+
+
+def test_an_empty_volume_never_takes_the_place_of_lost_data(box: Box) -> None:
+    ok(box, "ps:stop", "notes")
+    eventually(lambda: box.containers() == [])
+    docker("DELETE", f"/volumes/{volumes(box)[0]}")
+    refused(box, "is gone from the engine, and its data with it", "ps:start", "notes")
+    assert volumes(box) == []
+    done = ok(box, "storage:restore", "pages", "--force")
+    assert "Restoring pages" in done
+    ok(box, "ps:start", "notes")
+    assert "/wrong" in box.get("notes", "/read").text, "the newest snapshot"
+    ok(box, "storage:restore", "pages", "--empty", "--force")
+    assert box.get("notes", "/read").text == "FileNotFoundError"
+    assert box.get("notes", "/new").text == "/new "
+
+
+def test_mounts_are_for_a_process_type_or_read_only(box: Box) -> None:
+    ok(box, "storage:unmount", "notes", "/app/data")
+    ok(box, "storage:mount", "notes", "pages", "/app/data", "--read-only")
+    ok(box, "ps:restart", "notes")
+    assert box.get("notes", "/read").text == "/new "
+    assert box.get("notes", "/more").text == "OSError"
+    ok(box, "storage:unmount", "notes", "/app/data")
+    ok(box, "storage:mount", "notes", "pages", "/app/data", "--process-type", "worker")
+    ok(box, "ps:restart", "notes")
+    assert box.get("notes", "/read").text == "FileNotFoundError"
+    assert box.json("storage:report", "notes")[0]["process_type"] == "worker"
+
+
+@pytest.mark.parametrize(
+    "path", ["data", "/", "/app", "/etc", "/etc/nginx", "/proc/1", "/app/../etc", "/app/a b", "/app/$(id)", "/usr"]
+)
+def test_bad_paths_are_refused(box: Box, path: str) -> None:
+    ok(box, "storage:create", "spare") if "spare" not in {v["name"] for v in box.json("storage:list")} else None
+    done = box.ssh("storage:mount", "notes", "spare", f"'{path}'")
+    assert done.status == 1, done.all
+    assert "another project" in done.err or "absolute path" in done.err or "hide what the image needs" in done.err
+
+
+def test_volumes_stay_within_their_project_and_hosts_are_for_administrators(box: Box, tmp_path: Path) -> None:
+    refused(box, "belongs to another project", "storage:mount", "notes", "spare", "/app/spare")
+    refused(box, "has a volume at /app/data already", "storage:mount", "notes", "pages", "/app/data/deeper")
+    refused(box, "already", "storage:create", "pages")
+    for path in ("/etc", "/", str(box.data), str(box.data / "keys"), "/proc", "relative", "/srv/../etc"):
+        assert box.ssh("storage:create", "bad", "--host-path", path).status == 1, path
+    tmp_path.chmod(0o755)
+    (tmp_path / "notes").write_text("from the host")
+    ok(box, "storage:create", "host", "--host-path", str(tmp_path))
+    ok(box, "storage:unmount", "notes", "/app/data")
+    ok(box, "storage:mount", "notes", "host", "/app/data", "--read-only")
+    ok(box, "ps:restart", "notes")
+    assert box.get("notes", "/read").text == "from the host"
+    refused(box, "Back that directory up", "storage:snapshot", "host")
+
+
+def test_quotas_are_told_and_destroyed_volumes_are_gone(box: Box) -> None:
+    ok(box, "storage:set", "pages", "--quota", "1")
+    assert next(v for v in box.json("storage:list") if v["name"] == "pages")["over_quota"]
+    job = next(j for j in box.json("jobs", "--queue", "cleanup") if j["type"] == "volume.quotas")
+    ok(box, "jobs:retry", str(job["id"]))
+    eventually(lambda: "volume.over_quota" in {event["type"] for event in box.json("events")})
+    ok(box, "storage:destroy", "pages", "--force")
+    eventually(lambda: volumes(box) == [], 60)
+    assert "pages" not in ok(box, "storage:list")
+    assert not list((box.data / "snapshots").iterdir())
+    assert box.differences() == []
