@@ -18,9 +18,14 @@ from typing import Any
 
 import aiosqlite
 
+from paasd import failpoints
 from paasd.errors import DiskFull, PaasdError
 
 Row = sqlite3.Row
+
+
+def _full() -> sqlite3.OperationalError:
+    return sqlite3.OperationalError("database or disk is full")
 
 
 def new_id() -> str:
@@ -94,9 +99,11 @@ class Database:
         async with self._lock:
             tx = Transaction(self._writer)
             try:
-                await self._writer.execute("BEGIN IMMEDIATE")
+                async with failpoints.call("database", _full):
+                    await self._writer.execute("BEGIN IMMEDIATE")
                 yield tx
-                await self._writer.execute("COMMIT")
+                async with failpoints.call("database", _full):
+                    await self._writer.execute("COMMIT")
             except BaseException as error:
                 # Shielded so that a cancelled task never leaves the connection inside a transaction.
                 await asyncio.shield(self._rollback())

@@ -17,6 +17,7 @@ import aiohttp
 from aiodocker.stream import Stream
 from yarl import URL
 
+from paasd import failpoints
 from paasd.errors import EngineConflict, EngineError, EngineNotFound, EngineUnavailable
 
 OLDEST_API = (1, 41)
@@ -186,7 +187,7 @@ class DockerEngine:
     async def _timed(self, what: str, timeout: float | None) -> AsyncIterator[None]:
         with _translated(what):
             try:
-                async with asyncio.timeout(timeout):
+                async with asyncio.timeout(timeout), failpoints.call("engine", lambda: _silent(what, timeout or 0)):
                     yield
             except TimeoutError:
                 raise _silent(what, timeout or 0) from None

@@ -7,6 +7,7 @@ and commits in one transaction.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
@@ -34,6 +35,8 @@ from paasd.run.retire import Retirement
 from paasd.run.rollout import Launch, Rollout
 from paasd.run.tasks import Task, Tasks, before_start, before_switch
 from paasd.storage import Storage, mounts_for
+
+_log = logging.getLogger(__name__)
 
 PassSwitch = Callable[[], None]
 OnLive = Callable[[Transaction], Awaitable[None]]
@@ -176,17 +179,24 @@ class GoLive:
         await self._deployments.enter(app, switch.deployment, Phase.SWITCHING)
         before = await self._routing.of(app)
         route = self._routing.to(app, launch.release, [*switch.keep, *launch.rows])
-        await self._edge.set_route(Route(app.name) if app.stopped else route)
-        await failpoints.hit("after-route")
         try:
+            await self._edge.set_route(Route(app.name) if app.stopped else route)
+            await failpoints.hit("after-route")
             async with self._database.transaction() as tx:
                 await self._commit(tx, switch)
         except BaseException:
-            await self._edge.set_route(before)
+            await self._switch_back(before)
             raise
         await failpoints.hit("after-commit")
         for row in await self._instances.of(app, "retiring"):
             self._retirement.begin(row)
+
+    async def _switch_back(self, route: Route) -> None:
+        """An edge that cannot be told now is told by the reconciler; why the switch failed must not be hidden by it."""
+        try:
+            await self._edge.set_route(route)
+        except Exception as error:
+            _log.warning("%s: the edge does not take the old route back yet: %s", route.app, error)
 
     async def _commit(self, tx: Transaction, switch: _Switch) -> None:
         app, settings, change, at = switch.launch.app, switch.launch.settings, switch.change, time.time()

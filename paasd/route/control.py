@@ -10,6 +10,7 @@ from pathlib import Path
 
 import aiohttp
 
+from paasd import failpoints
 from paasd.errors import EdgeError, InvalidInput
 from paasd.models import CanaryRoute, Endpoint, Route
 from paasd.names import app_name, shown
@@ -130,6 +131,7 @@ class ControlSocket:
         connector = aiohttp.UnixConnector(str(self.path), force_close=True)
         try:
             async with (
+                failpoints.call("edge", lambda: OSError("fault")),
                 aiohttp.ClientSession(connector=connector, timeout=_TIMEOUT) as session,
                 session.request(method, f"http://edge/{what}", data=text) as response,
             ):

@@ -6,11 +6,13 @@ table lives in Nginx's shared memory and has a mirror on disk for Nginx's own ne
 from __future__ import annotations
 
 import asyncio
+import errno
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from paasd import failpoints
 from paasd.config import HttpConfig
 from paasd.errors import EdgeError, InvalidSite, NotFound
 from paasd.models import InFlight, Route, Site
@@ -149,6 +151,8 @@ class Edge:
     def _create_directories(self) -> None:
         self._nginx.create_directories()
         self._files.create()
+        for path in self._half_written():
+            path.unlink()
 
     async def _make_effective(self) -> bool:
         """Reload if Nginx does not run what lies on disk: asked from a record, since whoever wrote the files may have
@@ -259,8 +263,12 @@ class Edge:
 
     def _list_files(self) -> EdgeFiles:
         quarantined = sorted(path.stem for path in self._files.quarantine.glob("*.conf"))
-        strays = [*self._files.strays(), *self._loaded.parent.glob(".*.new")]
+        strays = [*self._files.strays(), *self._half_written()]
         return EdgeFiles(self._files.apps(), quarantined, [str(path) for path in strays])
+
+    def _half_written(self) -> list[Path]:
+        """By a daemon that was killed, or right now."""
+        return list(self._loaded.parent.glob(".*.new"))
 
     def _remove_strays(self) -> None:
         for path in self._files.strays():
@@ -273,10 +281,12 @@ class Edge:
     async def _change(self, table: dict[str, Route], live: Callable[[], Awaitable[None]]) -> None:
         """Change the table live and in the mirror, or neither: what can fail of the mirror comes before the change."""
         mirror = self._nginx.mirror
-        await asyncio.to_thread(prepare_file, mirror, table_text(table.values()))
+        async with failpoints.call("disk", lambda: OSError(errno.EIO, "fault")):
+            await asyncio.to_thread(prepare_file, mirror, table_text(table.values()))
         try:
             await live()
         except BaseException:
             await asyncio.to_thread(discard_file, mirror)
             raise
-        await asyncio.to_thread(commit_file, mirror)
+        async with failpoints.call("disk", lambda: OSError(errno.EIO, "fault")):
+            await asyncio.to_thread(commit_file, mirror)

@@ -8,17 +8,17 @@ from paasd.models import Secret
 
 
 @pytest.mark.parametrize("name", ["a", "blog", "shop-api", "a1", "x" * 40])
-def test_app_names_that_are_fine(name: str) -> None:
-    assert names.app_name(name) == name
+def test_chosen_names_that_are_fine(name: str) -> None:
+    assert names.chosen_name(name) == name
 
 
 @pytest.mark.parametrize(
     "name",
     ["", "A", "1a", "-a", "a-", "a--b", "a_b", "a.b", "a/b", "../x", "a\n", "a\0", "é", "x" * 41, "x" * 65536, "a b"],
 )
-def test_app_names_outside_the_grammar_are_refused_with_the_rule(name: str) -> None:
+def test_chosen_names_outside_the_grammar_are_refused_with_the_rule(name: str) -> None:
     with pytest.raises(InvalidInput) as caught:
-        names.app_name(name)
+        names.chosen_name(name)
     assert "lowercase letters" in caught.value.hint
     assert len(caught.value.detail) < 120
     assert caught.value.detail.isprintable()
