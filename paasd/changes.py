@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
+from paasd import failpoints
 from paasd.active_push import Active
 from paasd.admission import Admission
 from paasd.apps import Apps
@@ -206,6 +207,7 @@ class Changes:
         """Hold the app's switch lock for a change that `cancel()` and `close()` end with their reasons."""
         if self._closing:
             raise self._closing
+        await failpoints.begin()
         task = asyncio.current_task()
         assert task is not None
         active = Active(task)

@@ -91,6 +91,8 @@ class Deployments:
 
     async def drained(self) -> None:
         """Deployments whose last old instance has gone are live, and nothing else."""
+        if not await self._database.fetch("SELECT 1 FROM deployments WHERE phase = ? LIMIT 1", Phase.DRAINING):
+            return
         async with self._database.transaction() as tx:
             await tx.execute(
                 "UPDATE deployments SET phase = ?, phases = json_set(phases, '$.live', ?) WHERE phase = ?"

@@ -3,9 +3,10 @@
 `PAASD_FAILPOINT=name:kill|error|sleep=N` (several separated by commas) makes the daemon die, raise or stall when it
 passes `hit(name)`.
 
-`PAASD_FAULTS` names a file. Its line `<border> <N> kill|error|lost|sleep=<seconds>` is read when a push begins, and
-holds for the Nth call over that border that this push makes, or a task that it began: the process dies, the call fails
-before it is made, is made and seems to have failed, or is late. When that happens `<file>.met` is written.
+`PAASD_FAULTS` names a file. Its line `<border> <N> kill|error|lost|sleep=<seconds>` is read when a push or another
+change of an app begins, and holds for the Nth call over that border that this one makes, or a task that it began: the
+process dies, the call fails before it is made, is made and seems to have failed, or is late. When that happens
+`<file>.met` is written.
 """
 
 from __future__ import annotations
@@ -20,15 +21,13 @@ from pathlib import Path
 
 from paasd.errors import PaasdError
 
-COUNTED_FROM = "push-received"
-
 
 def _parse(text: str) -> dict[str, str]:
     return dict(part.split(":", 1) for part in text.split(",") if ":" in part)
 
 
 _concerned: ContextVar[bool] = ContextVar("_concerned", default=False)
-"""Whether a call belongs to the push."""
+"""Whether a call belongs to such a change."""
 
 
 class _Faults:
@@ -61,11 +60,15 @@ _armed = _parse(os.environ.get("PAASD_FAILPOINT", ""))
 _faults = _Faults(Path(os.environ["PAASD_FAULTS"])) if os.environ.get("PAASD_FAULTS") else None
 
 
-async def hit(name: str) -> None:
-    """Do what the environment asks for at this point: nothing, SIGKILL to ourselves, an error, or a pause."""
-    if _faults is not None and name == COUNTED_FROM:
+async def begin() -> None:
+    """A push or another change of an app begins: its calls over the borders count from here."""
+    if _faults is not None:
         await asyncio.to_thread(_faults.read)
         _concerned.set(True)
+
+
+async def hit(name: str) -> None:
+    """Do what the environment asks for at this point: nothing, SIGKILL to ourselves, an error, or a pause."""
     if action := _armed.get(name):
         await _act(action, lambda: PaasdError(f"fail point {name}"))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -29,7 +29,7 @@ from paasd.route.domains import Domains
 from paasd.route.edge import Edge
 from paasd.routing import Routing
 from paasd.run.health import merged
-from paasd.run.instances import Farewell, InstanceRow, Instances, mark_live, mark_retiring
+from paasd.run.instances import Farewell, InstanceRow, Instances, mark_live, mark_retiring, wanted_instances
 from paasd.run.networks import Networks
 from paasd.run.retire import Retirement
 from paasd.run.rollout import Launch, Rollout
@@ -126,13 +126,8 @@ class GoLive:
             await self._before_start(launch, deployment, progress)
         await self._deployments.enter(app, deployment, Phase.STARTING)
         live = await self._instances.of(app, "live")
-        rows: Sequence[InstanceRow] = []
-        if not app.stopped:
-            rows = await self._instances.plan(app, project, release, deployment.id, app.scale)
-        keep = _fitting(live, rows) if change.keep_fitting else []
-        launch = replace(launch, rows=await self._drop_kept(rows, keep))
+        keep = _fitting(live, release, app.scale) if change.keep_fitting else []
         old = [row for row in live if row not in keep]
-        progress.step(f"Deploying {app.name} {release.version}{_listed(launch.rows)}")
         await self._hand_over(_Switch(launch, deployment, keep, old, change), strategy, progress)
         self._tell(launch, progress)
 
@@ -148,15 +143,17 @@ class GoLive:
         await self._tasks.run(launch.app, launch.project, launch.release, launch.url, task, mounts, timeout, progress)
 
     async def _hand_over(self, switch: _Switch, strategy: Strategy, progress: Progress) -> None:
-        launch, app = switch.launch, switch.launch.app
+        app = switch.launch.app
 
         async def enter(phase: Phase) -> None:
             await self._deployments.enter(app, switch.deployment, phase)
 
         async with AsyncExitStack() as stack:
             if strategy is Strategy.RECREATE and switch.old:
-                old = await self._launch_of(launch, switch.old)
+                old = await self._launch_of(switch.launch, switch.old)
                 await stack.enter_async_context(self._recreate.vacated(old, progress))
+            launch = await self._planned(switch)
+            progress.step(f"Deploying {app.name} {launch.release.version}{_listed(launch.rows)}")
             await stack.enter_async_context(self._rollout.started(launch, progress, partial(enter, Phase.CHECKING)))
             if switch.change.tasks:
                 for task in before_switch(launch.release):
@@ -165,7 +162,17 @@ class GoLive:
                 await self._canary.walk(launch, progress, partial(enter, Phase.CANARY))
             await failpoints.hit("before-switch")
             switch.change.pass_switch()
-            await _uninterrupted(self._switch(switch))
+            await _uninterrupted(self._switch(replace(switch, launch=launch)))
+
+    async def _planned(self, switch: _Switch) -> Launch:
+        """With the rows of its new instances. Whoever calls it starts or removes them before awaiting anything else."""
+        launch, app = switch.launch, switch.launch.app
+        if app.stopped:
+            return launch
+        rows = await self._instances.plan(
+            app, launch.project, launch.release, switch.deployment.id, app.scale, switch.keep
+        )
+        return replace(launch, rows=rows)
 
     async def _launch_of(self, like: Launch, rows: Sequence[InstanceRow]) -> Launch:
         """What is live now, as it would be started again."""
@@ -235,12 +242,6 @@ class GoLive:
                 await mark_retiring(tx, row.name, Farewell.now())
         await self._edge.set_route(Route(app.name))
 
-    async def _drop_kept(self, rows: Sequence[InstanceRow], keep: Sequence[InstanceRow]) -> list[InstanceRow]:
-        kept = {(row.process_type, row.number) for row in keep}
-        spare = [row for row in rows if (row.process_type, row.number) in kept]
-        await self._instances.forget([row.name for row in spare])
-        return [row for row in rows if row not in spare]
-
 
 def _strategy(wanted: Strategy, change: Change) -> Strategy:
     """Scaling never stops what runs, and what was live before needs no trial."""
@@ -249,10 +250,10 @@ def _strategy(wanted: Strategy, change: Change) -> Strategy:
     return wanted
 
 
-def _fitting(live: Sequence[InstanceRow], wanted: Sequence[InstanceRow]) -> list[InstanceRow]:
-    """The live instances that the wanted ones would only repeat."""
-    keys = {(row.release_id, row.process_type, row.number) for row in wanted}
-    return [row for row in live if (row.release_id, row.process_type, row.number) in keys]
+def _fitting(live: Sequence[InstanceRow], release: Release, scale: Mapping[str, int]) -> list[InstanceRow]:
+    """The live instances that are as they would be made anew."""
+    wanted = wanted_instances(release, scale)
+    return [row for row in live if row.release_id == release.id and (row.process_type, row.number) in wanted]
 
 
 def _listed(rows: Sequence[InstanceRow]) -> str:

@@ -190,6 +190,7 @@ class Reconciler:
 
     async def _containers(self) -> None:
         await self._deployments.drained()
+        await self._instances.retire_abandoned()
         actual = await self._driver.survey()
         apps = {app.id: app for app in await self._apps.all()}
         for row in await self._instances.all():

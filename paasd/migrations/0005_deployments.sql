@@ -28,3 +28,4 @@ ALTER TABLE instances ADD COLUMN stop_timeout INTEGER;
 ALTER TABLE apps ADD COLUMN lock_reason TEXT;
 ALTER TABLE apps ADD COLUMN postdeploy_at REAL;
 UPDATE apps SET postdeploy_at = created_at WHERE release_id IS NOT NULL;
+CREATE INDEX deployments_draining ON deployments (app_id) WHERE phase = 'draining';

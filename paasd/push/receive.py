@@ -95,6 +95,7 @@ class Receive:
     ) -> Release | None:
         """Deploy a push, or raise why not; None when it was only stored. A pusher who leaves (`gone`) before the
         switch cancels it."""
+        await failpoints.begin()
         await failpoints.hit("push-received")
         for option in options:
             if option not in _OPTIONS:

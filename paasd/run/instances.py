@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from paasd import apps
@@ -59,11 +59,18 @@ class Instances:
         """Where to look for the next address, by project."""
 
     async def plan(
-        self, app: App, project: Project, release: Release, deployment_id: str, scale: Mapping[str, int]
+        self,
+        app: App,
+        project: Project,
+        release: Release,
+        deployment_id: str,
+        scale: Mapping[str, int],
+        keep: Collection[InstanceRow] = (),
     ) -> list[InstanceRow]:
-        """Write down the new instances of a deployment, with addresses of their own, before any is started.
-        Raises Conflict when the project's network is full."""
-        wanted = wanted_instances(release, scale)
+        """Write down the new instances of a deployment, those in place of which others are kept left out, with
+        addresses of their own, before any is started. Raises Conflict when the project's network is full."""
+        kept = {(row.process_type, row.number) for row in keep}
+        wanted = [instance for instance in wanted_instances(release, scale) if instance not in kept]
         async with self._database.transaction() as tx:
             rows = []
             for process_type, number in wanted:
@@ -106,6 +113,15 @@ class Instances:
     def forget_project(self, project_id: str) -> None:
         """The project is gone."""
         self._cursor.pop(project_id, None)
+
+    async def retire_abandoned(self) -> None:
+        """New instances of deployments that have ended: whoever should have removed them could not."""
+        rows = await self._database.fetch(
+            "SELECT name FROM instances WHERE state = 'new' AND (deployment_id IS NULL OR deployment_id IN"
+            " (SELECT id FROM deployments WHERE status != 'running'))"
+        )
+        if rows:
+            await self.retire([row["name"] for row in rows])
 
     async def retire(self, names: Sequence[str]) -> None:
         """At once."""

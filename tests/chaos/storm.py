@@ -41,6 +41,8 @@ class Target:
     """Pages of later attempts that were not acknowledged: whoever is cut off cannot know."""
     value: str = ""
     possible_values: set[str] = field(default_factory=set)
+    values: set[str] = field(default_factory=lambda: {""})
+    """All that were ever set."""
     pages: int = 0
 
 
@@ -144,11 +146,14 @@ class Storm:
     def _rollback(self, target: Target) -> None:
         done = self._box.ssh("rollback", target.name)
         if done.status == 0:
+            # Which brings the config vars of that release back too.
             target.page, target.possible = self._box.get(target.name).text, set()
+            target.value, target.possible_values = self._value(target), set()
             self.report.deploys += 1
         else:
             # It may have been made all the same; to which release is not known then.
             target.possible |= {f"{target.name} {number}" for number in range(target.pages + 1)}
+            target.possible_values |= target.values
 
     def _scale(self, target: Target) -> None:
         count, workers = self._random.choice(("1", "2")), self._random.choice(("0", "1"))
@@ -162,9 +167,13 @@ class Storm:
     def _configure(self, target: Target) -> None:
         value = str(self._random.randrange(10**9))
         target.possible_values.add(value)
+        target.values.add(value)
         if self._box.ssh("config:set", target.name, f"VALUE={value}").status == 0:
             target.value, target.possible_values = value, set()
             self.report.deploys += 1
+
+    def _value(self, target: Target) -> str:
+        return self._box.ssh("config:get", target.name, "VALUE").out.strip()
 
     def _kill_daemon(self, action: Callable[[], None]) -> None:
         thread = threading.Thread(target=action)
@@ -235,7 +244,7 @@ class Storm:
             page = self._box.get(target.name).text
             if page not in {target.page, *target.possible}:
                 self.report.lost.append(f"{target.name} answers {page!r}, acknowledged was {target.page!r}")
-            value = self._box.ssh("config:get", target.name, "VALUE").out.strip()
+            value = self._value(target)
             if value not in {target.value, *target.possible_values}:
                 self.report.lost.append(f"{target.name}: VALUE is {value!r}, acknowledged was {target.value!r}")
             wanted |= {i["name"] for i in self._box.json("ps:report", target.name)["instances"]}
