@@ -26,6 +26,9 @@ def storm(minutes: float, seed: int | None) -> int:
     try:
         report = made.run(minutes * 60)
         log = made.log()
+    except AssertionError:
+        print(f"{made.state()}\nthe daemon's log ends:\n{made.log()[-8000:]}")
+        raise
     finally:
         made.close()
     print(report)

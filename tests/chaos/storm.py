@@ -97,6 +97,13 @@ class Storm:
         self._judge()
         return self.report
 
+    def state(self) -> str:
+        """For people who look for what went wrong."""
+        containers = self._engine.request("GET", "/containers/json?all=1")
+        answers = {target.name: self._box.get(target.name).status for target in self._targets}
+        seen = "\n".join(f"  {c['Names'][0]} {c['State']} {c['Status']}" for c in containers)
+        return f"{answers}\n{seen}\n{self._box.differences()}"
+
     def log(self) -> str:
         return self._box.log()
 
