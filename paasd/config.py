@@ -99,6 +99,10 @@ class RunConfig:
     """Cores per instance."""
     pids: int = 256
     """Processes and threads per instance."""
+    max_memory: int = 0
+    """Bytes that `resource:limit` may give an instance; 0 is the memory of the box."""
+    max_cpus: float = 0.0
+    """Cores that it may give; 0 is all of the box."""
     start_timeout: float = 60.0
     """Seconds all instances of a deployment have to become healthy."""
     release_timeout: int = 600

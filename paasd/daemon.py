@@ -32,6 +32,7 @@ from paasd.api.v1.ps import PsResource
 from paasd.api.v1.pushes import PushesResource
 from paasd.api.v1.registry import RegistryResource
 from paasd.api.v1.releases import ReleasesResource
+from paasd.api.v1.resources import ResourcesResource
 from paasd.api.v1.run import RunResource
 from paasd.apps import Apps
 from paasd.build.app_images import AppImages
@@ -82,6 +83,7 @@ from paasd.push.ssh import EmbeddedSsh
 from paasd.reconcile import Reconciler
 from paasd.recreate import Recreate
 from paasd.release import Releases
+from paasd.resources import Resources
 from paasd.route.domains import Domains
 from paasd.route.edge import Edge
 from paasd.routing import Routing
@@ -135,8 +137,9 @@ class Daemon:
         builder = Builder(config, builds, queue, planner, maker, images, build_settings, disk)
         matrix = Matrix(queue, planner, maker)
         deployments, instances = Deployments(database), Instances(database, config.label)
+        resources = Resources(database, config.run)
         retirement = Retirement(driver, instances, edge.in_flight, config.run)
-        rollout = Rollout(driver, instances, Health(driver), config)
+        rollout = Rollout(driver, instances, Health(driver), config, resources)
         registries = Registries(database, vault, engine)
         firewall = Firewall(config, BuildNetwork(config.build, engine).subnets_and_services)
         networks, routing = Networks(config, projects, driver, firewall), Routing(config, releases, instances)
@@ -153,7 +156,7 @@ class Daemon:
             settings,
             instances,
             networks,
-            Tasks(driver, config),
+            Tasks(driver, config, resources),
             rollout,
             recreate,
             canary,
@@ -194,6 +197,7 @@ class Daemon:
             routing,
             switches,
             settings,
+            resources,
         )
         self._reconciler = Reconciler(
             config,
@@ -213,6 +217,7 @@ class Daemon:
             switches,
             networks,
             settings,
+            resources,
         )
         self._watch = Watch(apps, releases, deployments, instances, driver, edge, changes)
         housekeeping = Housekeeping(config.keep, events, jobs, deployments, releases, builder)
@@ -240,12 +245,13 @@ class Daemon:
             if config.ssh.transport == "openssh"
             else EmbeddedSsh(config.ssh, config.keys_dir, doors)
         )
-        one_offs = OneOffs(database, config, releases, domains, driver, networks)
+        one_offs = OneOffs(database, config, releases, domains, driver, networks, resources)
         self._apps, self._sessions = apps, sessions
         self._resources: list[Resource] = [
             AppsResource(apps, lifecycle, domains),
             ConfigResource(config_vars, admission, changes),
             PsResource(apps, releases, instances, driver, changes),
+            ResourcesResource(resources, releases),
             ReleasesResource(releases, changes),
             DeploymentsResource(releases, deployments, settings, deployer, changes, canary),
             BuildsResource(builds, deployer),

@@ -24,6 +24,7 @@ from paasd.names import branch_name
 from paasd.progress import Progress
 from paasd.projects import Projects
 from paasd.release import Releases
+from paasd.resources import Resources
 from paasd.route.domains import Domains
 from paasd.route.edge import Edge
 from paasd.routing import Routing
@@ -67,6 +68,7 @@ class Lifecycle:
         routing: Routing,
         switches: SwitchLocks,
         settings: DeploymentSettings,
+        resources: Resources,
     ) -> None:
         self._config = config
         self._apps = apps
@@ -85,6 +87,7 @@ class Lifecycle:
         self._routing = routing
         self._switches = switches
         self._settings = settings
+        self._resources = resources
         self._changing_edge = asyncio.Lock()
         """So that what the database says of a name is still so when the edge is told."""
 
@@ -139,6 +142,7 @@ class Lifecycle:
             await self._config_vars.change(actor, copy, changes)
             await self._apps.set_checks(copy, await self._apps.checks(app))
             await self._settings.copy(actor, app, copy)
+            await self._resources.copy(actor, app, copy)
             if app.scale:
                 await self._apps.set_scale(actor, copy, app.scale)
             if app.deploy_branch:

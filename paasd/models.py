@@ -253,6 +253,8 @@ class Limits:
     memory: int = 512 * 1024 * 1024
     cpus: float = 1.0
     pids: int = 256
+    memory_reservation: int = 0
+    """Bytes an instance keeps when the box runs short of memory; 0: none."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from paasd.drivers.base import Driver, OneOff
 from paasd.errors import Conflict
 from paasd.models import Actor, App, ProcessType
 from paasd.release import Releases
+from paasd.resources import Resources
 from paasd.route.domains import Domains
 from paasd.run.networks import Networks
 from paasd.run.tasks import one_off_spec
@@ -26,6 +27,7 @@ class OneOffs:
         domains: Domains,
         driver: Driver,
         networks: Networks,
+        resources: Resources,
     ) -> None:
         self._database = database
         self._config = config
@@ -33,6 +35,7 @@ class OneOffs:
         self._domains = domains
         self._driver = driver
         self._networks = networks
+        self._resources = resources
 
     async def start(self, actor: Actor, app: App, command: Sequence[str], terminal: tuple[int, int] | None) -> OneOff:
         """A word that names a process type of the Procfile runs its command, with further words appended.
@@ -42,8 +45,9 @@ class OneOffs:
             raise Conflict(f"{app.name} has not been deployed yet", hint="Push it first: git push paasd main")
         project = await self._networks.ensure(app)
         url = await self._domains.url(app)
+        limits = (await self._resources.of(app)).limits("run")
         entry = next((p.command for p in release.process_types if p.name == command[0] and p.command), None)
-        spec = one_off_spec(app, project, release, ProcessType("run", entry), self._config, url)
+        spec = one_off_spec(app, project, release, ProcessType("run", entry), self._config, url, limits)
         arguments = tuple(command[1:])
         # "$@" hands the further words over as they are, whatever they hold.
         words = ("/bin/sh", "-c", f'{entry} "$@"', command[0], *arguments) if entry else tuple(command)

@@ -19,6 +19,7 @@ from paasd.lifecycle import Lifecycle
 from paasd.models import App, InstanceState, Route
 from paasd.projects import Projects
 from paasd.release import Releases
+from paasd.resources import Resources
 from paasd.route.domains import Domains
 from paasd.route.edge import Edge
 from paasd.routing import Routing
@@ -58,6 +59,7 @@ class Reconciler:
         switches: SwitchLocks,
         networks: Networks,
         settings: DeploymentSettings,
+        resources: Resources,
     ) -> None:
         self._config = config
         self._apps = apps
@@ -76,6 +78,7 @@ class Reconciler:
         self._switches = switches
         self._project_networks = networks
         self._settings = settings
+        self._resources = resources
         self._tasks: list[asyncio.Task[None]] = []
         self._wake = asyncio.Event()
         self._troubles: dict[str, str] = {}
@@ -213,7 +216,10 @@ class Reconciler:
             instance = await self._driver.inspect(row.name)
             if instance is not None and instance.address != row.address:
                 await self._driver.stop(row.name, settings.stop_timeout)
-            await self._driver.start(spec_of(app, project, release, row, self._config, url, settings.stop_timeout))
+            limits = (await self._resources.of(app)).limits(row.process_type)
+            await self._driver.start(
+                spec_of(app, project, release, row, self._config, url, settings.stop_timeout, limits)
+            )
 
     async def _strangers(self) -> None:
         """Containers with our label that no row wants: leftovers of a killed daemon. A row is written before its

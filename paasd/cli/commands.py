@@ -22,6 +22,7 @@ from paasd.cli import (
     ps,
     registry,
     releases,
+    resource,
     run,
 )
 from paasd.cli.client import Client
@@ -48,6 +49,7 @@ MODULES = (
     ps,
     registry,
     releases,
+    resource,
     run,
 )
 

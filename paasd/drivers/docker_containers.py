@@ -99,6 +99,7 @@ def _host_config(spec: InstanceSpec, one_off: bool) -> dict[str, Any]:
         "PidsLimit": limits.pids,
         "Memory": limits.memory,
         "MemorySwap": limits.memory,
+        "MemoryReservation": limits.memory_reservation,
         "NanoCpus": round(limits.cpus * 1_000_000_000),
         "Ulimits": [{"Name": "nofile", "Soft": 4096, "Hard": 4096}],
         "LogConfig": {"Type": "local", "Config": {"max-size": "10m", "max-file": "3"}},

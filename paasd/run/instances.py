@@ -165,10 +165,16 @@ async def mark_retiring(tx: Transaction, name: str, farewell: Farewell) -> None:
 
 
 def spec_of(
-    app: App, project: Project, release: Release, row: InstanceRow, config: Config, url: str, stop_timeout: int
+    app: App,
+    project: Project,
+    release: Release,
+    row: InstanceRow,
+    config: Config,
+    url: str,
+    stop_timeout: int,
+    limits: Limits,
 ) -> InstanceSpec:
     """What the driver needs to run `row`."""
-    run = config.run
     process = next(p for p in release.process_types if p.name == row.process_type)
     return InstanceSpec(
         name=row.name,
@@ -179,10 +185,10 @@ def spec_of(
         index=row.number,
         image=release.image,
         command=command_line(process.command),
-        env=environment(app, release, f"{row.process_type}.{row.number}", run, url),
+        env=environment(app, release, f"{row.process_type}.{row.number}", config.run, url),
         network=network_name(config.label, project),
         address=row.address,
-        limits=Limits(run.memory, run.cpus, run.pids),
+        limits=limits,
         user=release.user,
         stop_timeout=stop_timeout,
     )

@@ -12,6 +12,7 @@ from paasd.drivers.base import Driver
 from paasd.errors import ReleaseTaskFailed
 from paasd.models import App, InstanceSpec, Limits, ProcessType, Project, Release
 from paasd.progress import Progress
+from paasd.resources import Resources
 from paasd.run.instances import RELEASE_TASK, command_line, environment, network_name
 
 _MAX_LINE = 16 * 1024
@@ -44,16 +45,19 @@ def before_switch(release: Release) -> list[Task]:
 
 
 class Tasks:
-    def __init__(self, driver: Driver, config: Config) -> None:
+    def __init__(self, driver: Driver, config: Config, resources: Resources) -> None:
         self._driver = driver
         self._config = config
+        self._resources = resources
 
     async def run(
         self, app: App, project: Project, release: Release, url: str, task: Task, timeout: float, progress: Progress
     ) -> None:
         """Output live. Raises ReleaseTaskFailed."""
         progress.step(f"Running the {task.name}: {task.command}")
-        spec = one_off_spec(app, project, release, ProcessType(task.process, task.command), self._config, url)
+        limits = (await self._resources.of(app)).limits(task.process)
+        process = ProcessType(task.process, task.command)
+        spec = one_off_spec(app, project, release, process, self._config, url, limits)
         try:
             async with asyncio.timeout(timeout):
                 status = await self._stream(spec, progress)
@@ -82,7 +86,7 @@ class Tasks:
 
 
 def one_off_spec(
-    app: App, project: Project, release: Release, process: ProcessType, config: Config, url: str
+    app: App, project: Project, release: Release, process: ProcessType, config: Config, url: str, limits: Limits
 ) -> InstanceSpec:
     """A container for one command, beside the instances, at an address of the engine's choice."""
     return InstanceSpec(
@@ -97,7 +101,7 @@ def one_off_spec(
         env=environment(app, release, f"{process.name}.1", config.run, url),
         network=network_name(config.label, project),
         address=None,
-        limits=Limits(config.run.memory, config.run.cpus, config.run.pids),
+        limits=limits,
         user=release.user,
         stop_timeout=config.run.stop_timeout,
     )
