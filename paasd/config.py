@@ -107,6 +107,8 @@ class RunConfig:
     """Seconds all instances of a deployment have to become healthy."""
     release_timeout: int = 600
     """Seconds that the `release:` task of a Procfile and each script of app.json may take."""
+    one_off_timeout: int = 86400
+    """Seconds a one-off command may take, unless it says otherwise."""
     drain: float = 30.0
     """Seconds an old instance gets after the switch to finish its requests."""
     stream_drain: float = 300.0
@@ -133,6 +135,8 @@ class KeepConfig:
     """Build logs per app."""
     deployments: int = 500
     """Deployments listed per app; releases that none of them tells of go with them."""
+    runs: int = 50
+    """One-off commands per app whose outcome is kept, and runs per entry of its schedule."""
     events: int = 10_000
     """Events of the whole box."""
     jobs: int = 1000

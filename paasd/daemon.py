@@ -61,6 +61,7 @@ from paasd.deployments import Deployments
 from paasd.differences import Differences
 from paasd.docker_engine import DockerEngine
 from paasd.drivers.docker import DockerDriver
+from paasd.enter import Enter
 from paasd.errors import AlreadyExists, Cancelled, PaasdError
 from paasd.events import Events, Subscriptions
 from paasd.go_live import GoLive
@@ -94,6 +95,7 @@ from paasd.run.logs import Logs
 from paasd.run.networks import Networks
 from paasd.run.retire import Retirement
 from paasd.run.rollout import Rollout
+from paasd.run.runs import Runs
 from paasd.run.tasks import Tasks
 from paasd.secrets import Vault
 from paasd.source.repositories import Repositories
@@ -221,7 +223,10 @@ class Daemon:
         )
         self._watch = Watch(apps, releases, deployments, instances, driver, edge, changes)
         housekeeping = Housekeeping(config.keep, events, jobs, deployments, releases, builder)
-        self._workers = Workers(database, jobs, config.jobs, [*housekeeping.handlers()])
+        runs = Runs(database, config.label)
+        one_offs = self._one_offs = OneOffs(database, config, releases, domains, driver, networks, resources, runs)
+        handlers = [*housekeeping.handlers(), *one_offs.handlers()]
+        self._workers = Workers(database, jobs, config.jobs, handlers)
         self._subscriptions = Subscriptions(database, [])
         differences = Differences(
             config,
@@ -245,12 +250,11 @@ class Daemon:
             if config.ssh.transport == "openssh"
             else EmbeddedSsh(config.ssh, config.keys_dir, doors)
         )
-        one_offs = OneOffs(database, config, releases, domains, driver, networks, resources)
         self._apps, self._sessions = apps, sessions
         self._resources: list[Resource] = [
             AppsResource(apps, lifecycle, domains),
             ConfigResource(config_vars, admission, changes),
-            PsResource(apps, releases, instances, driver, changes),
+            PsResource(apps, releases, instances, driver, changes, Enter(database, instances, driver)),
             ResourcesResource(resources, releases),
             ReleasesResource(releases, changes),
             DeploymentsResource(releases, deployments, settings, deployer, changes, canary),
@@ -261,7 +265,7 @@ class Daemon:
             DomainsResource(domains, lifecycle),
             KeysResource(self._keys, self._users, self._ssh.disconnect_key),
             LogsResource(Logs(driver)),
-            RunResource(one_offs),
+            RunResource(one_offs, runs),
             ChecksResource(apps, releases),
             PushesResource(receive.push),
             IntakeResource(apps, self._intake),
@@ -285,6 +289,8 @@ class Daemon:
             await self._intake.sweep()
             await self._edge.start()
             await self._reconciler.recover()
+            await self._one_offs.resume()
+            stack.push_async_callback(self._one_offs.close)
             await self._reconciler.start()
             stack.push_async_callback(self._reconciler.stop)
             self._watch.start()

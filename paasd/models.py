@@ -306,6 +306,7 @@ class Instance:
     oom_killed: bool = False
     pid: int | None = None
     started_at: float | None = None
+    ended_at: float | None = None
 
 
 @dataclass(frozen=True)

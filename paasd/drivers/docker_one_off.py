@@ -8,6 +8,8 @@ from paasd.docker_engine import DockerEngine, Hijacked
 from paasd.errors import EngineConflict, EngineError, EngineNotFound
 
 _WAIT_ROUND = 30.0
+_KILLED = 137
+"""What a shell reports for SIGKILL: the container was removed."""
 
 
 class DockerOneOff:
@@ -53,17 +55,10 @@ class DockerOneOff:
             return  # it has ended already
 
     async def wait(self) -> int:
-        # In rounds, so that an engine that hangs is noticed however long the command runs.
-        while True:
-            try:
-                async with asyncio.timeout(_WAIT_ROUND):
-                    result = await self._engine.request(
-                        "POST", f"/containers/{self._container}/wait", timeout=_WAIT_ROUND * 2
-                    )
-                return int(result["StatusCode"])
-            except TimeoutError:
-                await self._engine.version()
-                await self._engine.request("GET", "/_ping")
+        try:
+            return await ended(self._engine, self._container)
+        except EngineNotFound:
+            return _KILLED
 
     async def __aenter__(self) -> DockerOneOff:
         return self
@@ -82,3 +77,16 @@ class DockerOneOff:
         except EngineError as error:
             if not isinstance(error, EngineConflict):
                 raise
+
+
+async def ended(engine: DockerEngine, container: str) -> int:
+    """The exit status of a container once it has ended. Raises EngineNotFound when it is missing."""
+    # In rounds, so that an engine that hangs is noticed however long the command runs.
+    while True:
+        try:
+            async with asyncio.timeout(_WAIT_ROUND):
+                result = await engine.request("POST", f"/containers/{container}/wait", timeout=_WAIT_ROUND * 2)
+            return int(result["StatusCode"])
+        except TimeoutError:
+            await engine.version()
+            await engine.request("GET", "/_ping")

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from paasd import apps
 from paasd.config import Config, RunConfig
 from paasd.database import Database, Row, Transaction, new_id, now
-from paasd.errors import Conflict
+from paasd.errors import Conflict, NotFound
 from paasd.models import App, InstanceSpec, Limits, Project, Release, Secret
+from paasd.names import shown
 
 RELEASE_TASK = "release"
 """The Procfile entry that runs before the switch and is never scaled."""
@@ -93,6 +94,18 @@ class Instances:
             state,
         )
         return [_row(row) for row in rows]
+
+    async def find(self, app: App, title: str) -> InstanceRow:
+        """A live instance: `web.1`, or `web` for its first. Raises NotFound."""
+        live = await self.of(app, "live")
+        found = [row for row in live if title in (row.process_type, f"{row.process_type}.{row.number}")]
+        if not found:
+            names = ", ".join(f"{row.process_type}.{row.number}" for row in live) or "nothing"
+            raise NotFound(
+                f"{app.name} has no live instance {shown(title)}; there is {names}",
+                hint=f"Look at: ps:report {app.name}",
+            )
+        return found[0]
 
     async def all(self) -> list[InstanceRow]:
         """Every desired instance on the box, for reconciling."""

@@ -86,7 +86,14 @@ class Tasks:
 
 
 def one_off_spec(
-    app: App, project: Project, release: Release, process: ProcessType, config: Config, url: str, limits: Limits
+    app: App,
+    project: Project,
+    release: Release,
+    process: ProcessType,
+    config: Config,
+    url: str,
+    limits: Limits,
+    number: int = 1,
 ) -> InstanceSpec:
     """A container for one command, beside the instances, at an address of the engine's choice."""
     return InstanceSpec(
@@ -95,10 +102,10 @@ def one_off_spec(
         app=app.name,
         release=release.number,
         process_type=process.name,
-        index=1,
+        index=number,
         image=release.image,
         command=command_line(process.command),
-        env=environment(app, release, f"{process.name}.1", config.run, url),
+        env=environment(app, release, f"{process.name}.{number}", config.run, url),
         network=network_name(config.label, project),
         address=None,
         limits=limits,
