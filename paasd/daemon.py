@@ -19,6 +19,7 @@ from paasd.api.v1.build_settings import BuildSettingsResource
 from paasd.api.v1.builds import BuildsResource
 from paasd.api.v1.checks import ChecksResource
 from paasd.api.v1.config import ConfigResource
+from paasd.api.v1.cron import CronResource
 from paasd.api.v1.deployments import DeploymentsResource
 from paasd.api.v1.domains import DomainsResource
 from paasd.api.v1.events import EventsResource
@@ -54,6 +55,8 @@ from paasd.capabilities import lower_network_admin
 from paasd.changes import Changes
 from paasd.config import Config, flatten
 from paasd.config_vars import ConfigVars
+from paasd.cron import Cron
+from paasd.cron_entries import CronEntries
 from paasd.database import Database
 from paasd.deploy import Deployer
 from paasd.deploy_settings import DeploymentSettings
@@ -225,9 +228,11 @@ class Daemon:
         housekeeping = Housekeeping(config.keep, events, jobs, deployments, releases, builder)
         runs = Runs(database, config.label)
         one_offs = self._one_offs = OneOffs(database, config, releases, domains, driver, networks, resources, runs)
-        handlers = [*housekeeping.handlers(), *one_offs.handlers()]
+        entries = CronEntries(database, jobs)
+        cron = self._cron = Cron(database, config, apps, releases, entries, runs, one_offs)
+        handlers = [*housekeeping.handlers(), *one_offs.handlers(), *cron.handlers()]
         self._workers = Workers(database, jobs, config.jobs, handlers)
-        self._subscriptions = Subscriptions(database, [])
+        self._subscriptions = Subscriptions(database, [*cron.subscribers()])
         differences = Differences(
             config,
             apps,
@@ -266,6 +271,7 @@ class Daemon:
             KeysResource(self._keys, self._users, self._ssh.disconnect_key),
             LogsResource(Logs(driver)),
             RunResource(one_offs, runs),
+            CronResource(cron, entries, runs, one_offs),
             ChecksResource(apps, releases),
             PushesResource(receive.push),
             IntakeResource(apps, self._intake),
@@ -303,6 +309,7 @@ class Daemon:
             stack.push_async_callback(self._ssh.stop, 10.0)
             # Ends first, so that whoever waits for a deployment is told why before the connections go.
             stack.push_async_callback(self._end_changes)
+            await self._cron.resume()
             await self._subscriptions.start()
             stack.push_async_callback(self._subscriptions.stop)
             await self._workers.start()

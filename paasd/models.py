@@ -391,6 +391,7 @@ class Queue(StrEnum):
 
     BUILD = "build"
     DEPLOYMENT = "deployment"
+    CRON = "cron"
     METRICS = "metrics"
     NOTIFICATION = "notification"
     CLEANUP = "cleanup"

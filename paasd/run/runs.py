@@ -104,7 +104,7 @@ class Runs:
             app.id,
             number,
             new.kind,
-            f"{self._label}-{app.name}-v{new.release}-{new.process}-{number}-{id[:6]}",
+            "" if ending else f"{self._label}-{app.name}-v{new.release}-{new.process}-{number}-{id[:6]}",
             new.release,
             new.command,
             new.cron_entry,
