@@ -99,10 +99,16 @@ class RunConfig:
     """Cores per instance."""
     pids: int = 256
     """Processes and threads per instance."""
+    max_memory: int = 0
+    """Bytes that `resource:limit` may give an instance; 0 is the memory of the box."""
+    max_cpus: float = 0.0
+    """Cores that it may give; 0 is all of the box."""
     start_timeout: float = 60.0
     """Seconds all instances of a deployment have to become healthy."""
     release_timeout: int = 600
     """Seconds that the `release:` task of a Procfile and each script of app.json may take."""
+    one_off_timeout: int = 86400
+    """Seconds a one-off command may take, unless it says otherwise."""
     drain: float = 30.0
     """Seconds an old instance gets after the switch to finish its requests."""
     stream_drain: float = 300.0
@@ -129,6 +135,8 @@ class KeepConfig:
     """Build logs per app."""
     deployments: int = 500
     """Deployments listed per app; releases that none of them tells of go with them."""
+    runs: int = 50
+    """One-off commands per app whose outcome is kept, and runs per entry of its schedule."""
     events: int = 10_000
     """Events of the whole box."""
     jobs: int = 1000
@@ -143,6 +151,8 @@ class JobsConfig:
     """Jobs of the queue `build` at a time."""
     deployment: int = 4
     """Jobs of the queue `deployment` at a time."""
+    cron: int = 8
+    """Jobs of the queue `cron` at a time; each starts one command and does not wait for it."""
     metrics: int = 2
     """Jobs of the queue `metrics` at a time."""
     notification: int = 4

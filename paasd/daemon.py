@@ -20,6 +20,7 @@ from paasd.api.v1.build_settings import BuildSettingsResource
 from paasd.api.v1.builds import BuildsResource
 from paasd.api.v1.checks import ChecksResource
 from paasd.api.v1.config import ConfigResource
+from paasd.api.v1.cron import CronResource
 from paasd.api.v1.deployments import DeploymentsResource
 from paasd.api.v1.domains import DomainsResource
 from paasd.api.v1.events import EventsResource
@@ -34,6 +35,7 @@ from paasd.api.v1.ps import PsResource
 from paasd.api.v1.pushes import PushesResource
 from paasd.api.v1.registry import RegistryResource
 from paasd.api.v1.releases import ReleasesResource
+from paasd.api.v1.resources import ResourcesResource
 from paasd.api.v1.run import RunResource
 from paasd.api.v1.storage import StorageResource
 from paasd.apps import Apps
@@ -56,6 +58,8 @@ from paasd.capabilities import lower_network_admin
 from paasd.changes import Changes
 from paasd.config import Config, flatten
 from paasd.config_vars import ConfigVars
+from paasd.cron import Cron
+from paasd.cron_entries import CronEntries
 from paasd.database import Database
 from paasd.deploy import Deployer
 from paasd.deploy_settings import DeploymentSettings
@@ -64,6 +68,7 @@ from paasd.differences import Differences
 from paasd.docker_engine import DockerEngine
 from paasd.drivers.docker import DockerDriver
 from paasd.drivers.docker_volumes import DockerVolumes
+from paasd.enter import Enter
 from paasd.errors import AlreadyExists, Cancelled, EngineUnavailable, PaasdError
 from paasd.events import Events, Subscriptions
 from paasd.go_live import GoLive
@@ -87,6 +92,7 @@ from paasd.push.ssh import EmbeddedSsh
 from paasd.reconcile import Reconciler
 from paasd.recreate import Recreate
 from paasd.release import Releases
+from paasd.resources import Resources
 from paasd.route.domains import Domains
 from paasd.route.edge import Edge
 from paasd.routing import Routing
@@ -97,6 +103,7 @@ from paasd.run.logs import Logs
 from paasd.run.networks import Networks
 from paasd.run.retire import Retirement
 from paasd.run.rollout import Rollout
+from paasd.run.runs import Runs
 from paasd.run.tasks import Tasks
 from paasd.secrets import Vault
 from paasd.snapshots import Snapshots
@@ -142,8 +149,9 @@ class Daemon:
         builder = Builder(config, builds, queue, planner, maker, images, build_settings, disk)
         matrix = Matrix(queue, planner, maker)
         deployments, instances = Deployments(database), Instances(database, config.label)
+        resources = Resources(database, config.run)
         retirement = Retirement(driver, instances, edge.in_flight, config.run)
-        rollout = Rollout(driver, instances, Health(driver), config)
+        rollout = Rollout(driver, instances, Health(driver), config, resources)
         registries = Registries(database, vault, engine)
         firewall = Firewall(config, BuildNetwork(config.build, engine).subnets_and_services)
         networks, routing = Networks(config, projects, driver, firewall), Routing(config, releases, instances)
@@ -163,7 +171,7 @@ class Daemon:
             instances,
             networks,
             storage,
-            Tasks(driver, config),
+            Tasks(driver, config, resources),
             rollout,
             recreate,
             canary,
@@ -226,13 +234,25 @@ class Daemon:
             networks,
             settings,
             storage,
+            resources,
         )
         self._watch = Watch(apps, releases, deployments, instances, driver, edge, changes)
         housekeeping = Housekeeping(config.keep, events, jobs, deployments, releases, builder)
-        self._workers = Workers(
-            database, jobs, config.jobs, [*housekeeping.handlers(), *previews.handlers(), *storage.handlers()]
+        runs = Runs(database, config.label)
+        one_offs = self._one_offs = OneOffs(
+            database, config, releases, domains, driver, networks, storage, resources, runs
         )
-        self._subscriptions = Subscriptions(database, [])
+        entries = CronEntries(database, jobs)
+        cron = self._cron = Cron(database, config, apps, releases, entries, runs, one_offs)
+        handlers = [
+            *housekeeping.handlers(),
+            *previews.handlers(),
+            *storage.handlers(),
+            *one_offs.handlers(),
+            *cron.handlers(),
+        ]
+        self._workers = Workers(database, jobs, config.jobs, handlers)
+        self._subscriptions = Subscriptions(database, [*cron.subscribers()])
         differences = Differences(
             config,
             apps,
@@ -255,13 +275,13 @@ class Daemon:
             if config.ssh.transport == "openssh"
             else EmbeddedSsh(config.ssh, config.keys_dir, doors)
         )
-        one_offs = OneOffs(database, config, releases, domains, driver, networks, storage)
         self._apps, self._sessions = apps, sessions
         self._resources: list[Resource] = [
             AppsResource(apps, lifecycle, previews, domains),
             PreviewsResource(previews, domains),
             ConfigResource(config_vars, admission, changes),
-            PsResource(apps, releases, instances, driver, changes),
+            PsResource(apps, releases, instances, driver, changes, Enter(database, instances, driver)),
+            ResourcesResource(resources, releases),
             ReleasesResource(releases, changes),
             DeploymentsResource(releases, deployments, settings, deployer, changes, canary),
             BuildsResource(builds, deployer),
@@ -271,7 +291,8 @@ class Daemon:
             DomainsResource(domains, lifecycle),
             KeysResource(self._keys, self._users, self._ssh.disconnect_key),
             LogsResource(Logs(driver)),
-            RunResource(one_offs),
+            RunResource(one_offs, runs),
+            CronResource(cron, entries, runs, one_offs),
             ChecksResource(apps, releases),
             PushesResource(receive.push),
             IntakeResource(apps, self._intake),
@@ -298,6 +319,8 @@ class Daemon:
             await self._reconciler.recover()
             with contextlib.suppress(EngineUnavailable):
                 await self._volumes.remove_carriers()
+            await self._one_offs.resume()
+            stack.push_async_callback(self._one_offs.close)
             await self._reconciler.start()
             stack.push_async_callback(self._reconciler.stop)
             self._watch.start()
@@ -310,6 +333,7 @@ class Daemon:
             stack.push_async_callback(self._ssh.stop, 10.0)
             # Ends first, so that whoever waits for a deployment is told why before the connections go.
             stack.push_async_callback(self._end_changes)
+            await self._cron.resume()
             await self._subscriptions.start()
             stack.push_async_callback(self._subscriptions.stop)
             await self._workers.start()

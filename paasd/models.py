@@ -253,6 +253,8 @@ class Limits:
     memory: int = 512 * 1024 * 1024
     cpus: float = 1.0
     pids: int = 256
+    memory_reservation: int = 0
+    """Bytes an instance keeps when the box runs short of memory; 0: none."""
 
 
 @dataclass(frozen=True)
@@ -315,6 +317,7 @@ class Instance:
     oom_killed: bool = False
     pid: int | None = None
     started_at: float | None = None
+    ended_at: float | None = None
 
 
 @dataclass(frozen=True)
@@ -399,6 +402,7 @@ class Queue(StrEnum):
 
     BUILD = "build"
     DEPLOYMENT = "deployment"
+    CRON = "cron"
     METRICS = "metrics"
     NOTIFICATION = "notification"
     CLEANUP = "cleanup"

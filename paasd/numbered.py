@@ -19,6 +19,7 @@ class Table(StrEnum):
     BUILDS = "builds"
     RELEASES = "releases"
     DEPLOYMENTS = "deployments"
+    ONE_OFFS = "one_offs"
 
 
 async def next_number(tx: Transaction, table: Table, app_id: str) -> int:

@@ -20,6 +20,7 @@ from paasd.lifecycle import Lifecycle
 from paasd.models import App, InstanceState, Route
 from paasd.projects import Projects
 from paasd.release import Releases
+from paasd.resources import Resources
 from paasd.route.domains import Domains
 from paasd.route.edge import Edge
 from paasd.routing import Routing
@@ -61,6 +62,7 @@ class Reconciler:
         networks: Networks,
         settings: DeploymentSettings,
         storage: Storage,
+        resources: Resources,
     ) -> None:
         self._config = config
         self._apps = apps
@@ -80,6 +82,7 @@ class Reconciler:
         self._project_networks = networks
         self._settings = settings
         self._storage = storage
+        self._resources = resources
         self._tasks: list[asyncio.Task[None]] = []
         self._wake = asyncio.Event()
         self._troubles: dict[str, str] = {}
@@ -219,7 +222,8 @@ class Reconciler:
             if instance is not None and instance.address != row.address:
                 await self._driver.stop(row.name, settings.stop_timeout)
             mounts = mounts_for(await self._storage.ready(app, release), row.process_type)
-            spec = spec_of(app, project, release, row, self._config, url, settings.stop_timeout)
+            limits = (await self._resources.of(app)).limits(row.process_type)
+            spec = spec_of(app, project, release, row, self._config, url, settings.stop_timeout, limits)
             await self._driver.start(replace(spec, mounts=mounts))
 
     async def _strangers(self) -> None:
@@ -234,7 +238,8 @@ class Reconciler:
             await self._stop(strangers)
 
     async def _one_offs(self) -> None:
-        """One-off commands that go on though their app was destroyed."""
+        """One-off commands that go on though nobody uses them or their app was destroyed."""
+        await self._driver.remove_one_offs()
         present = await self._driver.one_offs()
         apps = {app.id for app in await self._apps.all()}
         await self._stop([name for name, app_id in present.items() if app_id not in apps])

@@ -7,12 +7,14 @@ Its instances "run" a tiny script language that busybox understands too: `echo`,
 from __future__ import annotations
 
 import asyncio
+import copy
 import itertools
 import re
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network
+from typing import Any
 
 from paasd.drivers.base import DriverEvent, Seen
 from paasd.errors import EngineConflict, EngineNotFound, EngineUnavailable
@@ -39,16 +41,24 @@ class _Container:
 
 
 class FakeDriver:
-    """Tests reach behind its back with `halt`, `crash`, `vanish`, `log`, and `unavailable = True`."""
+    """Tests reach behind its back with `end`, `crash`, `vanish`, `log`, and `unavailable = True`."""
 
     def __init__(self, images: Sequence[str] = ()) -> None:
         self.images = set(images)
         self.networks_by_name: dict[str, str] = {}
         self.containers: dict[str, _Container] = {}
         self.one_offs_by_name: dict[str, InstanceSpec] = {}
+        self.attached: set[str] = set()
+        self.launched: dict[str, _Container] = {}
         self.unavailable = False
         self._listeners: list[asyncio.Queue[DriverEvent | None]] = []
         self._pids = itertools.count(1000)
+
+    def successor(self) -> FakeDriver:
+        """The driver of the next daemon on the same platform."""
+        made = copy.copy(self)
+        made.attached = set()
+        return made
 
     async def ensure_network(self, name: str, subnets: Sequence[str], taken: Sequence[str] = ()) -> str:
         self._check_available()
@@ -80,11 +90,22 @@ class FakeDriver:
         self._run(self.containers[spec.name])
 
     async def stop(self, name: str, timeout: int = 30) -> None:
-        self._check_available()
+        await self.halt(name, timeout)
         self.one_offs_by_name.pop(name, None)
         if name in self.containers:
-            self.halt(name)
             self.vanish(name)
+        elif container := self.launched.pop(name, None):
+            container.gone = True
+            container.changed.set()
+
+    async def halt(self, name: str, timeout: int = 30) -> bool:
+        self._check_available()
+        if name in self.containers:
+            self.end(name)
+        elif container := self.launched.get(name):
+            if container.instance.state is InstanceState.RUNNING:
+                self._end_launched(container, 143)
+        return name in self.containers or name in self.launched
 
     async def list(self, app_id: str | None = None) -> Sequence[Instance]:
         self._check_available()
@@ -96,7 +117,7 @@ class FakeDriver:
 
     async def inspect(self, name: str) -> Instance | None:
         self._check_available()
-        container = self.containers.get(name)
+        container = self.containers.get(name) or self.launched.get(name)
         return container.instance if container else None
 
     async def one_off(
@@ -105,19 +126,59 @@ class FakeDriver:
         self._check_available()
         self._check_startable(spec)
         self.one_offs_by_name[spec.name] = spec
+        self.attached.add(spec.name)
         return FakeOneOff(self, spec, _parse(spec.command), stdin)
 
-    async def one_offs(self) -> Mapping[str, str]:
+    async def launch(self, spec: InstanceSpec) -> None:
         self._check_available()
-        return {name: spec.app_id for name, spec in self.one_offs_by_name.items()}
+        self._check_startable(spec)
+        if spec.name in self.launched:
+            raise EngineConflict(f"a container {spec.name} exists already")
+        container = self.launched[spec.name] = self._container(spec)
+        container.instance = replace(container.instance, state=InstanceState.RUNNING, started_at=time.time())
+        for stream, text in container.program.output:
+            self.log(spec.name, text.decode().rstrip("\n"), stderr=stream == 2)
+        if not container.program.runs:
+            self._end_launched(container, container.program.exit_code)
+
+    async def wait(self, name: str) -> Instance | None:
+        while (container := self.launched.get(name)) and container.instance.state is InstanceState.RUNNING:
+            container.changed.clear()
+            await container.changed.wait()
+        return await self.inspect(name)
+
+    async def one_offs(self, *, detached: bool = False) -> Mapping[str, str]:
+        self._check_available()
+        attached = {} if detached else self.one_offs_by_name
+        specs = [*attached.values(), *(container.spec for container in self.launched.values())]
+        return {spec.name: spec.app_id for spec in specs}
 
     async def remove_one_offs(self) -> None:
         self._check_available()
-        self.one_offs_by_name.clear()
+        for name in set(self.one_offs_by_name) - self.attached:
+            del self.one_offs_by_name[name]
+
+    async def exec(
+        self, name: str, command: Sequence[str], *, tty: tuple[int, int] | None = None, stdin: bool = False
+    ) -> FakeOneOff:
+        self._check_available()
+        container = self.containers.get(name)
+        if container is None:
+            raise EngineNotFound(f"there is no instance {name}")
+        if container.instance.state is not InstanceState.RUNNING:
+            raise EngineConflict(f"container {name} is not running")
+        return FakeOneOff(self, replace(container.spec, name=""), _parse(tuple(command)), stdin)
+
+    async def describe(self, name: str) -> Mapping[str, Any] | None:
+        instance = await self.inspect(name)
+        if instance is None:
+            return None
+        container = self.containers.get(name) or self.launched[name]
+        return {"Name": f"/{name}", "Config": {"Env": [f"{variable}=****" for variable in container.spec.env]}}
 
     async def logs(self, name: str, *, tail: int = 100, follow: bool = False) -> AsyncIterator[LogLine]:
         self._check_available()
-        container = self.containers.get(name)
+        container = self.containers.get(name) or self.launched.get(name)
         if container is None:
             return
         position = max(0, len(container.logs) - tail)
@@ -145,7 +206,7 @@ class FakeDriver:
         container = self.containers.get(name)
         return container.program.ports if container else []
 
-    def halt(self, name: str) -> None:
+    def end(self, name: str) -> None:
         """The instance ends and stays, as with `docker stop`."""
         self._end(name, InstanceState.EXITED, 143)
 
@@ -160,7 +221,7 @@ class FakeDriver:
         self._tell("destroy", container)
 
     def log(self, name: str, text: str, *, stderr: bool = False) -> None:
-        container = self.containers[name]
+        container = self.containers.get(name) or self.launched[name]
         title = f"{container.spec.process_type}.{container.spec.index}"
         container.logs.append(LogLine(time.time(), title, text, stderr))
         container.changed.set()
@@ -220,6 +281,12 @@ class FakeDriver:
         container.instance = replace(container.instance, state=state, pid=None, exit_code=exit_code, restarts=restarts)
         self._tell("die", container)
 
+    def _end_launched(self, container: _Container, exit_code: int) -> None:
+        container.instance = replace(
+            container.instance, state=InstanceState.EXITED, pid=None, exit_code=exit_code, ended_at=time.time()
+        )
+        container.changed.set()
+
     def _tell(self, action: str, container: _Container) -> None:
         for queue in self._listeners:
             queue.put_nowait(DriverEvent(action, container.spec.name, container.spec.app_id))
@@ -259,6 +326,7 @@ class FakeOneOff:
 
     async def __aexit__(self, *exc: object) -> None:
         self._driver.one_offs_by_name.pop(self._spec.name, None)
+        self._driver.attached.discard(self._spec.name)
 
     def _end(self) -> None:
         self._output.put_nowait(None)

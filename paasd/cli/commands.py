@@ -11,6 +11,7 @@ from paasd.cli import (
     builds,
     checks,
     config,
+    cron,
     deployments,
     domains,
     events,
@@ -23,6 +24,7 @@ from paasd.cli import (
     ps,
     registry,
     releases,
+    resource,
     run,
     storage,
 )
@@ -39,6 +41,7 @@ MODULES = (
     builds,
     checks,
     config,
+    cron,
     deployments,
     domains,
     events,
@@ -51,6 +54,7 @@ MODULES = (
     ps,
     registry,
     releases,
+    resource,
     run,
     storage,
 )

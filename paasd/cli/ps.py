@@ -1,4 +1,4 @@
-"""ps:*"""
+"""ps:*, enter"""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import click
 
 from paasd.cli.framework import Cli, app_argument, app_path, json_option, process_pairs
 from paasd.cli.root import root
+from paasd.cli.terminal import talk
 
 
 @root.command("ps:report", examples=("ps:report blog",))
@@ -30,6 +31,28 @@ def report(cli: Cli, app: str, as_json: bool) -> None:
     if found["instances"]:
         columns = ("INSTANCE", "STATE", "DUTY", "ADDRESS", "RESTARTS", "SINCE")
         cli.console.table(columns, [_row(instance) for instance in found["instances"]])
+
+
+@root.command("ps:inspect", examples=("ps:inspect blog", "ps:inspect blog worker.2"))
+@app_argument
+@click.argument("instance", default="web")
+@click.pass_obj
+def inspect(cli: Cli, app: str, instance: str) -> None:
+    """Print what the engine knows of an instance as JSON; values of environment variables are masked."""
+    cli.console.json(cli.client.get(app_path(app, "ps", "instances", instance)))
+
+
+@root.command(
+    "enter",
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    examples=("enter blog", "enter blog worker.2", "enter blog web.1 ls -l /app"),
+)
+@app_argument
+@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[INSTANCE] [COMMAND]...")
+@click.pass_obj
+def enter(cli: Cli, app: str, words: tuple[str, ...]) -> int:
+    """Open a shell, or run a command, inside a running instance (the first of web by default)."""
+    return talk(cli, app_path(app, "enter"), words)
 
 
 @root.command("ps:scale", examples=("ps:scale blog", "ps:scale blog web=2 worker=1"))

@@ -1,140 +1,124 @@
-"""run"""
+"""run, run:*"""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import json
-import os
-import select
-import termios
-import threading
-import tty
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlencode
 
 import click
 
-from paasd.cli.client import PREFIX, Client, DaemonUnavailable
-from paasd.cli.console import Console
-from paasd.cli.framework import Cli, app_argument, app_path
+from paasd.cli.framework import Cli, F, app_argument, app_path, json_option
 from paasd.cli.root import root
-from paasd.errors import from_problem
+from paasd.cli.terminal import talk
+from paasd.errors import InvalidInput
 
-_RESIZE_POLL = 0.5
+_WORDS = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+
+
+def _options(command: F) -> F:
+    """Those of commands that run something."""
+    env = click.option("-e", "--env", multiple=True, metavar="NAME=VALUE", help="A variable for this command only.")
+    timeout = click.option("--timeout", metavar="TIME", help="30s, 5m, 2h; what takes longer is ended.")
+    words = click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+    decorate: Callable[[F], F] = lambda f: env(timeout(app_argument(words(f))))  # noqa: E731
+    return decorate(command)
+
+
+def _variables(pairs: tuple[str, ...]) -> dict[str, str]:
+    """Raises InvalidInput."""
+    for pair in pairs:
+        if "=" not in pair:
+            raise InvalidInput(f"{pair!r} is not of the form NAME=VALUE", hint="For example: run --env DEBUG=1 blog sh")
+    return dict(pair.split("=", 1) for pair in pairs)
 
 
 @root.command(
     "run",
-    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
-    examples=("run blog python manage.py migrate", "run blog sh", "run blog console"),
+    context_settings=_WORDS,
+    examples=(
+        "run blog python manage.py migrate",
+        "run blog sh",
+        "run blog console",
+        "run --env DEBUG=1 --timeout 10m blog python report.py",
+    ),
 )
-@app_argument
-@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@_options
 @click.pass_obj
-def run(cli: Cli, app: str, command: tuple[str, ...]) -> int:
+def run(cli: Cli, app: str, command: tuple[str, ...], env: tuple[str, ...], timeout: str | None) -> int:
     """Run a command in a new container of the live release; interactive on a terminal."""
-    size = cli.console.size() if cli.console.size and os.isatty(cli.console.stdin) else None
-    query: dict[str, Any] = {"command": json.dumps(command)}
-    if size:
-        query |= {"columns": size[0], "rows": size[1]}
-    with _raw_terminal(cli.console) if size else contextlib.nullcontext():
-        return asyncio.run(_converse(cli.client, cli.console, f"{app_path(app, 'run')}?{urlencode(query)}"))
+    variables = _variables(env)
+    begin = {"env": variables} if variables else None
+    return talk(cli, app_path(app, "run"), command, {"timeout": timeout}, begin)
 
 
-async def _converse(client: Client, console: Console, url: str) -> int:
-    """Copy both ways until the command ends; its exit status."""
-    import aiohttp
-
-    connector = aiohttp.UnixConnector(str(client.path))
-    async with aiohttp.ClientSession(connector=connector, headers=dict(client.headers)) as session:
-        try:
-            socket = await session.ws_connect(f"http://paasd{PREFIX}{url}", max_msg_size=0)
-        except aiohttp.WSServerHandshakeError as error:
-            # The reason is in the body of an ordinary request to the same path.
-            raise await _refusal(session, url, error) from None
-        except aiohttp.ClientConnectorError:
-            raise DaemonUnavailable(f"paasd is not running (nothing answers at {client.path})") from None
-        async with socket:
-            async with _InputReader(console, socket, asyncio.get_running_loop()):
-                return await _print_output(console, socket)
-
-
-async def _print_output(console: Console, socket: Any) -> int:
-    import aiohttp
-
-    async for message in socket:
-        if message.type is aiohttp.WSMsgType.BINARY:
-            await asyncio.to_thread(console.raw, message.data[1:], stderr=message.data[0] == 2)
-        elif message.type is aiohttp.WSMsgType.TEXT:
-            control = json.loads(message.data)
-            if "exit" in control:
-                return int(control["exit"])
-            raise from_problem(control["error"])
-    raise DaemonUnavailable("paasd stopped before the command ended")
+@root.command(
+    "run:detached",
+    context_settings=_WORDS,
+    examples=("run:detached blog python import.py", "run:detached --timeout 2h blog rake db:reindex"),
+)
+@_options
+@json_option
+@click.pass_obj
+def detached(
+    cli: Cli, app: str, command: tuple[str, ...], env: tuple[str, ...], timeout: str | None, as_json: bool
+) -> None:
+    """Run a command that goes on without you, and without paasd; its output is kept."""
+    body = {"command": list(command), "env": _variables(env), "timeout": timeout}
+    found = cli.client.request("POST", app_path(app, "runs"), body)
+    if as_json:
+        return cli.console.json(found)
+    cli.console.print(f"-----> Run {found['number']} of {app} has started")
+    cli.console.print(f"       See what it writes: run:logs {app} {found['number']} -t")
 
 
-async def _refusal(session: Any, url: str, error: Exception) -> Exception:
-    async with session.get(f"http://paasd{PREFIX}{url}") as response:
-        try:
-            return from_problem(json.loads(await response.text()))
-        except json.JSONDecodeError:
-            return DaemonUnavailable(f"paasd refused the connection: {error}")
+@root.command("run:list", examples=("run:list blog", "run:list blog --running"))
+@app_argument
+@click.option("--running", is_flag=True, help="Only those that run now.")
+@click.option("-n", "--num", default=20, show_default=True, help="How many.")
+@json_option
+@click.pass_obj
+def listing(cli: Cli, app: str, running: bool, num: int, as_json: bool) -> None:
+    """List an app's one-off commands, newest first: those that run, and how the last ones ended."""
+    query = {"running": 1} if running else {"limit": num}
+    found = cli.client.get(app_path(app, "runs"), **query)["items"]
+    if as_json:
+        return cli.console.json(found)
+    columns = ("RUN", "KIND", "STATUS", "RELEASE", "COMMAND", "BY", "STARTED", "TOOK", "REASON")
+    cli.console.table(columns, [run_row(run) for run in found])
 
 
-class _InputReader:
-    """Hands standard input to the socket from a thread, since it may be a file, a pipe or a terminal."""
-
-    def __init__(self, console: Console, socket: Any, loop: asyncio.AbstractEventLoop) -> None:
-        self._console = console
-        self._socket = socket
-        self._loop = loop
-        self._wake_read, self._wake_write = os.pipe()
-        self._thread = threading.Thread(target=self._read, name="run input", daemon=True)
-
-    async def __aenter__(self) -> None:
-        self._thread.start()
-
-    async def __aexit__(self, *exc: object) -> None:
-        os.close(self._wake_write)
-        await asyncio.to_thread(self._thread.join)
-        os.close(self._wake_read)
-
-    def _read(self) -> None:
-        size = self._console.size() if self._console.size else None
-        while True:
-            ready, _, _ = select.select([self._console.stdin, self._wake_read], [], [], _RESIZE_POLL)
-            if self._wake_read in ready:
-                return
-            if size and self._console.size and (now := self._console.size()) != size:
-                size = now
-                self._submit(self._socket.send_json({"resize": list(size)}))
-            if ready:
-                data = _read_some(self._console.stdin)
-                if not data:
-                    self._submit(self._socket.send_json({"eof": True}))
-                    return
-                self._submit(self._socket.send_bytes(data))
-
-    def _submit(self, work: Any) -> None:
-        with contextlib.suppress(Exception):
-            asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
+@root.command("run:logs", examples=("run:logs blog 12", "run:logs blog 12 -t"))
+@app_argument
+@click.argument("number", type=click.IntRange(min=1))
+@click.option("-t", "--tail", is_flag=True, help="Follow it while it runs.")
+@click.option("-n", "--num", default=1000, show_default=True, help="How many lines at most.")
+@click.pass_obj
+def logs(cli: Cli, app: str, number: int, tail: bool, num: int) -> None:
+    """Print what a detached command, or one of the schedule, wrote; of one that has ended, the last of it."""
+    print_lines(cli, app_path(app, "runs", number, "logs"), tail, num)
 
 
-def _read_some(fd: int) -> bytes:
-    try:
-        return os.read(fd, 16 * 1024)
-    except OSError:
-        return b""  # the terminal hung up
+@root.command("run:stop", examples=("run:stop blog 12",))
+@app_argument
+@click.argument("number", type=click.IntRange(min=1))
+@click.pass_obj
+def stop(cli: Cli, app: str, number: int) -> None:
+    """End a one-off command: SIGTERM, and SIGKILL ten seconds later."""
+    cli.client.request("DELETE", app_path(app, "runs", number))
+    cli.console.print(f"-----> Stopped run {number} of {app}")
 
 
-@contextlib.contextmanager
-def _raw_terminal(console: Console) -> Iterator[None]:
-    """Every key goes to the command, Ctrl-C included."""
-    before = termios.tcgetattr(console.stdin)
-    tty.setraw(console.stdin)
-    try:
-        yield
-    finally:
-        termios.tcsetattr(console.stdin, termios.TCSADRAIN, before)
+def print_lines(cli: Cli, path: str, follow: bool, tail: int) -> None:
+    """A run's output as it comes."""
+    for line in cli.client.messages("GET", path, query={"tail": tail, "follow": int(follow)}):
+        cli.console.print(line["text"], colours=True)
+
+
+def run_row(run: dict[str, Any]) -> tuple[Any, ...]:
+    status = run["status"] if run["exit_code"] in (None, 0) else f"{run['status']} ({run['exit_code']})"
+    took = "" if run["seconds"] is None else f"{run['seconds']:.1f} s"
+    kind = run["kind"] if run["entry"] is None else f"cron {run['entry']}"
+    return (
+        *(run["number"], kind, status, run["release"], run["command"]),
+        *(run["created_by"], run["created_at"], took, run["reason"]),
+    )

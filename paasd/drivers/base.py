@@ -5,13 +5,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from paasd.models import Instance, InstanceSpec, InstanceState, LogLine
 
 
 class OneOff(Protocol):
-    """A running one-off command. Close it (it is an async context manager) to remove its container."""
+    """A running command that somebody is attached to. Close it (it is an async context manager) to end it; a one-off
+    command's container is removed then."""
 
     async def read(self) -> tuple[int, bytes] | None:
         """Next output as `(stream, data)`, stream 1 or 2; None at the end."""
@@ -71,6 +72,9 @@ class Driver(Protocol):
     async def stop(self, name: str, timeout: int = 30) -> None:
         """SIGTERM, SIGKILL after `timeout` seconds, remove. Missing: nothing happens."""
 
+    async def halt(self, name: str, timeout: int = 30) -> bool:
+        """The same without the removal: its logs and exit status can still be read. False when it is missing."""
+
     async def list(self, app_id: str | None = None) -> Sequence[Instance]:
         """Every instance of this paasd (or of one app), stopped and crashing ones included, one-offs excluded."""
 
@@ -83,12 +87,31 @@ class Driver(Protocol):
     async def one_off(self, spec: InstanceSpec, *, tty: tuple[int, int] | None = None, stdin: bool = False) -> OneOff:
         """Run a command once in a container of its own, attached, without restart policy. `tty` = (columns, rows)."""
 
-    async def one_offs(self) -> Mapping[str, str]:
-        """Every container of a one-off command, with the id of its app; `stop` removes one of them too."""
+    async def launch(self, spec: InstanceSpec) -> None:
+        """Run a command once in a container of its own, without restart policy and with nobody attached. It outlives
+        the daemon; when it has ended, its container stays until `stop` removes it. The name exists: EngineConflict.
+        On any failure nothing is left behind."""
+
+    async def wait(self, name: str) -> Instance | None:
+        """What `launch` started, once it does not run: also one that never began. None when it is missing."""
+
+    async def one_offs(self, *, detached: bool = False) -> Mapping[str, str]:
+        """Every container of a one-off command (or only those of `launch`), with the id of its app; `stop` removes one
+        of them too."""
 
     async def remove_one_offs(self) -> None:
-        """Remove the containers of one-off commands whose daemon was killed. For the start of the daemon: it does not
-        ask whether somebody still uses one."""
+        """Remove the containers of one-off commands that were not begun by this driver, or not removed when they were
+        closed: what a killed daemon or an engine that refused left. Those of `launch` stay."""
+
+    async def exec(
+        self, name: str, command: Sequence[str], *, tty: tuple[int, int] | None = None, stdin: bool = False
+    ) -> OneOff:
+        """Run a command inside a running instance, attached, as its user and with its environment. Closing it hangs up
+        on what the command left running. Missing: raises EngineNotFound; not running: EngineConflict."""
+
+    async def describe(self, name: str) -> Mapping[str, Any] | None:
+        """All that the platform tells of an instance, in its own words, the values of environment variables masked.
+        None when it is missing."""
 
     def logs(self, name: str, *, tail: int = 100, follow: bool = False) -> AsyncIterator[LogLine]:
         """Lines an instance wrote, oldest first. A vanished instance ends the iteration. Undecodable bytes are

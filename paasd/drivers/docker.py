@@ -1,32 +1,31 @@
-"""Runs instances as containers of one Docker engine. Owns containers and networks labelled `paasd.instance=<label>`.
-
-In a project's subnet the first address is the gateway's, the last quarter is what the engine gives to one-off
-commands, and the rest is for the fixed addresses of instances, so that the two never meet.
-"""
+"""Runs instances as containers of one Docker engine. Owns containers and networks labelled `paasd.instance=<label>`."""
 
 from __future__ import annotations
 
 import asyncio
 import builtins
-import json
 from collections.abc import AsyncIterator, Mapping, Sequence
-from ipaddress import IPv4Network
+from functools import partial
 from typing import Any
 
 from paasd.docker_engine import DockerEngine
 from paasd.drivers.base import DriverEvent, Seen
 from paasd.drivers.docker_containers import (
     APP,
+    DETACHED,
     INSTANCE,
     ONE_OFF,
     ROLE,
     address_of,
     container_options,
     instance_of,
+    masked,
     state_of,
 )
+from paasd.drivers.docker_exec import DockerExec
 from paasd.drivers.docker_logs import follow_logs
-from paasd.drivers.docker_one_off import DockerOneOff
+from paasd.drivers.docker_networks import DockerNetworks, network_options
+from paasd.drivers.docker_one_off import DockerOneOff, ended
 from paasd.drivers.docker_ports import host_ports, ports_in
 from paasd.errors import EngineConflict, EngineError, EngineNotFound, EngineUnavailable
 from paasd.models import Instance, InstanceSpec, LogLine
@@ -42,40 +41,18 @@ class DockerDriver:
         self._engine = engine
         self._label = label
         self._inspections = asyncio.Semaphore(_INSPECTIONS)
+        self._attached: set[str] = set()
+        """One-off commands that somebody here uses."""
+        self._networks = DockerNetworks(engine, label)
 
     async def ensure_network(self, name: str, subnets: Sequence[str], taken: Sequence[str] = ()) -> str:
-        occupied = [IPv4Network(subnet) for subnet in taken]
-        if (existing := await self._subnet(name)) is not None:
-            return existing
-        for subnet in subnets:
-            if any(IPv4Network(subnet).overlaps(other) for other in occupied):
-                continue
-            if await self._create_network(name, subnet):
-                return subnet
-            if (existing := await self._subnet(name)) is not None:
-                return existing
-        raise EngineConflict(
-            f"no free subnet for network {name}: tried {len(subnets)}, all are in use on the engine",
-            hint="Remove unused networks, or set run.subnet_pool to a range that is free on this host.",
-        )
+        return await self._networks.ensure(name, subnets, taken)
 
     async def remove_network(self, name: str) -> None:
-        try:
-            if await self._subnet(name) is not None:
-                await self._engine.request("DELETE", f"/networks/{name}")
-        except EngineNotFound:
-            return
-        except EngineUnavailable:
-            raise
-        except EngineError as error:
-            if "active endpoints" in error.detail:
-                raise EngineConflict(f"network {name} is still in use by instances") from error
-            raise
+        await self._networks.remove(name)
 
     async def networks(self) -> Sequence[str]:
-        filters = json.dumps({"label": [f"{INSTANCE}={self._label}"]})
-        found = await self._engine.request("GET", "/networks", params={"filters": filters})
-        return [str(network["Name"]) for network in found]
+        return await self._networks.names()
 
     async def start(self, spec: InstanceSpec) -> None:
         options = container_options(spec, self._label)
@@ -88,13 +65,17 @@ class DockerDriver:
             raise
 
     async def stop(self, name: str, timeout: int = 30) -> None:
+        if await self.halt(name, timeout):
+            await self._remove(name)
+
+    async def halt(self, name: str, timeout: int = 30) -> bool:
         if await self._own(name) is None:
-            return
+            return False
         try:
             await self._engine.request("POST", f"/containers/{name}/stop", params={"t": timeout}, timeout=timeout + 20)
         except EngineNotFound:
-            return
-        await self._remove(name)
+            return False
+        return True
 
     async def list(self, app_id: str | None = None) -> Sequence[Instance]:
         instances = await asyncio.gather(*(self.inspect(container["Id"]) for container in await self._found(app_id)))
@@ -115,26 +96,65 @@ class DockerDriver:
     async def one_off(
         self, spec: InstanceSpec, *, tty: tuple[int, int] | None = None, stdin: bool = False
     ) -> DockerOneOff:
-        options = container_options(spec, self._label, one_off=True, tty=tty is not None, stdin=stdin)
+        self._attached.add(spec.name)
+        try:
+            options = container_options(spec, self._label, one_off=True, tty=tty is not None, stdin=stdin)
+            if not await self._create_whole(spec.name, options):
+                raise EngineConflict(f"a container {spec.name} exists already")
+            return await self._attach(spec.name, tty, stdin)
+        except BaseException:
+            self._attached.discard(spec.name)
+            raise
+
+    async def _attach(self, name: str, tty: tuple[int, int] | None, stdin: bool) -> DockerOneOff:
+        closed = partial(self._attached.discard, name)
+        try:
+            return await DockerOneOff.start(self._engine, name, closed, tty=tty, stdin=stdin)
+        except BaseException as error:
+            await asyncio.shield(self._discard(name))
+            if isinstance(error, EngineError):
+                raise _start_error(name, error) from error
+            raise
+
+    async def launch(self, spec: InstanceSpec) -> None:
+        options = container_options(spec, self._label, one_off=True, detached=True)
         if not await self._create_whole(spec.name, options):
             raise EngineConflict(f"a container {spec.name} exists already")
         try:
-            return await DockerOneOff.start(self._engine, spec.name, tty=tty, stdin=stdin)
-        except BaseException as error:
+            await self._start(spec.name)
+        except BaseException:
             await asyncio.shield(self._discard(spec.name))
-            if isinstance(error, EngineError):
-                raise _start_error(spec.name, error) from error
             raise
 
-    async def one_offs(self) -> Mapping[str, str]:
+    async def wait(self, name: str) -> Instance | None:
+        try:
+            await ended(self._engine, name)
+        except EngineNotFound:
+            return None
+        return await self.inspect(name)
+
+    async def one_offs(self, *, detached: bool = False) -> Mapping[str, str]:
         return {
             container["Names"][0].removeprefix("/"): container["Labels"].get(APP, "")
             for container in await self._found(role=ONE_OFF)
-            if container["Names"]
+            if container["Names"] and (not detached or DETACHED in container["Labels"])
         }
 
     async def remove_one_offs(self) -> None:
-        await asyncio.gather(*(self._remove(container["Id"]) for container in await self._found(role=ONE_OFF)))
+        attached = [c for c in await self._found(role=ONE_OFF) if DETACHED not in c["Labels"]]
+        left = [c for c in attached if not {name.removeprefix("/") for name in c["Names"]} & self._attached]
+        await asyncio.gather(*(self._remove(container["Id"]) for container in left))
+
+    async def exec(
+        self, name: str, command: Sequence[str], *, tty: tuple[int, int] | None = None, stdin: bool = False
+    ) -> DockerExec:
+        if await self._own(name) is None:
+            raise EngineNotFound(f"there is no instance {name}")
+        return await DockerExec.start(self._engine, name, command, tty=tty, stdin=stdin)
+
+    async def describe(self, name: str) -> Mapping[str, Any] | None:
+        found = await self._own(name)
+        return masked(found) if found is not None else None
 
     async def logs(self, name: str, *, tail: int = 100, follow: bool = False) -> AsyncIterator[LogLine]:
         instance = await self.inspect(name)
@@ -176,29 +196,6 @@ class DockerDriver:
         params = {"all": 1, "filters": {"label": labels}}
         found: builtins.list[dict[str, Any]] = await self._engine.request("GET", "/containers/json", params=params)
         return found
-
-    async def _subnet(self, name: str) -> str | None:
-        try:
-            network = await self._engine.request("GET", f"/networks/{name}")
-        except EngineNotFound:
-            return None
-        if network["Labels"].get(INSTANCE) != self._label:
-            raise EngineConflict(f"a network {name} exists on the engine that is not ours")
-        return str(network["IPAM"]["Config"][0]["Subnet"])
-
-    async def _create_network(self, name: str, subnet: str) -> bool:
-        """False when the subnet or the name is taken."""
-        try:
-            await self._engine.request("POST", "/networks/create", json=network_options(name, subnet, self._label))
-        except EngineUnavailable:
-            raise
-        except EngineConflict:
-            return False
-        except EngineError as error:
-            if any(words in error.detail for words in ("overlap", "have same subnet", "conflicts with network")):
-                return False
-            raise
-        return True
 
     async def _create_whole(self, name: str, options: dict[str, Any]) -> bool:
         """`_create`, but when cancelled the engine may finish first: what it made could not be removed before."""
@@ -271,19 +268,6 @@ class DockerDriver:
             )
         except EngineNotFound:
             return
-
-
-def network_options(name: str, subnet: str, label: str) -> dict[str, Any]:
-    network = IPv4Network(subnet)
-    one_offs = builtins.list(network.subnets(prefixlen_diff=2))[-1]
-    pool = {"Subnet": subnet, "Gateway": str(network[1]), "IPRange": str(one_offs)}
-    return {
-        "Name": name,
-        "Driver": "bridge",
-        "CheckDuplicate": True,
-        "IPAM": {"Driver": "default", "Config": [pool]},
-        "Labels": {INSTANCE: label},
-    }
 
 
 def _start_error(name: str, error: EngineError) -> EngineError:

@@ -11,10 +11,19 @@ INSTANCE = "paasd.instance"
 APP = "paasd.app"
 ROLE = "paasd.role"
 ONE_OFF = "one-off"
+DETACHED = "paasd.detached"
+"""Marks one-off commands that nobody is attached to, and that outlive the daemon."""
+MASK = "****"
 
 
 def container_options(
-    spec: InstanceSpec, label: str, *, one_off: bool = False, tty: bool = False, stdin: bool = False
+    spec: InstanceSpec,
+    label: str,
+    *,
+    one_off: bool = False,
+    detached: bool = False,
+    tty: bool = False,
+    stdin: bool = False,
 ) -> dict[str, Any]:
     """The body of `POST /containers/create`."""
     endpoint = {"IPAMConfig": {"IPv4Address": spec.address}} if spec.address else {}
@@ -32,7 +41,9 @@ def container_options(
         options["Entrypoint"] = list(spec.command)
     if spec.user is not None:
         options["User"] = spec.user
-    if one_off:
+    if detached:
+        options["Labels"][DETACHED] = "yes"
+    elif one_off:
         options |= {"Tty": tty, "OpenStdin": stdin, "StdinOnce": stdin}
         options |= {"AttachStdin": stdin, "AttachStdout": True, "AttachStderr": True}
     return options
@@ -55,7 +66,14 @@ def instance_of(found: dict[str, Any]) -> Instance:
         oom_killed=state["OOMKilled"],
         pid=state["Pid"] or None,
         started_at=epoch(state["StartedAt"])[0] or None,
+        ended_at=epoch(state["FinishedAt"])[0] or None if state["Status"] in ("exited", "dead") else None,
     )
+
+
+def masked(found: dict[str, Any]) -> dict[str, Any]:
+    """An inspected container without the values of its environment, which are secrets."""
+    environment = [f"{variable.partition('=')[0]}={MASK}" for variable in found["Config"].get("Env") or ()]
+    return {**found, "Config": {**found["Config"], "Env": environment}}
 
 
 def epoch(timestamp: str) -> tuple[float, str]:
@@ -99,6 +117,7 @@ def _host_config(spec: InstanceSpec, one_off: bool) -> dict[str, Any]:
         "PidsLimit": limits.pids,
         "Memory": limits.memory,
         "MemorySwap": limits.memory,
+        "MemoryReservation": limits.memory_reservation,
         "NanoCpus": round(limits.cpus * 1_000_000_000),
         "Ulimits": [{"Name": "nofile", "Soft": 4096, "Hard": 4096}],
         "LogConfig": {"Type": "local", "Config": {"max-size": "10m", "max-file": "3"}},

@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from paasd.docker_engine import DockerEngine, Hijacked
 from paasd.errors import EngineConflict, EngineError, EngineNotFound
 
 _WAIT_ROUND = 30.0
+_KILLED = 137
+"""What a shell reports for SIGKILL: the container was removed."""
 
 
 class DockerOneOff:
     """See `drivers.base.OneOff`."""
 
-    def __init__(self, engine: DockerEngine, container: str, connection: Hijacked) -> None:
+    def __init__(self, engine: DockerEngine, container: str, connection: Hijacked, closed: Callable[[], None]) -> None:
         self._engine = engine
         self._container = container
         self._connection = connection
+        self._closed = closed
 
     @classmethod
     async def start(
-        cls, engine: DockerEngine, container: str, *, tty: tuple[int, int] | None, stdin: bool
+        cls,
+        engine: DockerEngine,
+        container: str,
+        closed: Callable[[], None],
+        *,
+        tty: tuple[int, int] | None,
+        stdin: bool,
     ) -> DockerOneOff:
+        """`closed` is told when nobody uses it any more, also when it could not be removed."""
         params = {"stream": True, "stdin": stdin, "stdout": True, "stderr": True}
         path = f"/containers/{container}"
         connection = await engine.hijack(f"{path}/attach", params=params, tty=tty is not None)
@@ -30,7 +41,7 @@ class DockerOneOff:
         except BaseException:
             await connection.close()
             raise
-        command = cls(engine, container, connection)
+        command = cls(engine, container, connection, closed)
         if tty is not None:
             await command.resize(*tty)
         return command
@@ -53,24 +64,20 @@ class DockerOneOff:
             return  # it has ended already
 
     async def wait(self) -> int:
-        # In rounds, so that an engine that hangs is noticed however long the command runs.
-        while True:
-            try:
-                async with asyncio.timeout(_WAIT_ROUND):
-                    result = await self._engine.request(
-                        "POST", f"/containers/{self._container}/wait", timeout=_WAIT_ROUND * 2
-                    )
-                return int(result["StatusCode"])
-            except TimeoutError:
-                await self._engine.version()
-                await self._engine.request("GET", "/_ping")
+        try:
+            return await ended(self._engine, self._container)
+        except EngineNotFound:
+            return _KILLED
 
     async def __aenter__(self) -> DockerOneOff:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        await self._connection.close()
-        await asyncio.shield(self._remove())
+        try:
+            await self._connection.close()
+            await asyncio.shield(self._remove())
+        finally:
+            self._closed()
 
     async def _remove(self) -> None:
         try:
@@ -82,3 +89,16 @@ class DockerOneOff:
         except EngineError as error:
             if not isinstance(error, EngineConflict):
                 raise
+
+
+async def ended(engine: DockerEngine, container: str) -> int:
+    """The exit status of a container once it has ended. Raises EngineNotFound when it is missing."""
+    # In rounds, so that an engine that hangs is noticed however long the command runs.
+    while True:
+        try:
+            async with asyncio.timeout(_WAIT_ROUND):
+                result = await engine.request("POST", f"/containers/{container}/wait", timeout=_WAIT_ROUND * 2)
+            return int(result["StatusCode"])
+        except TimeoutError:
+            await engine.version()
+            await engine.request("GET", "/_ping")

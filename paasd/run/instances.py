@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from paasd import apps
 from paasd.config import Config, RunConfig
 from paasd.database import Database, Row, Transaction, new_id, now
-from paasd.errors import Conflict
+from paasd.errors import Conflict, NotFound
 from paasd.models import App, InstanceSpec, Limits, Project, Release, Secret
+from paasd.names import shown
 
 RELEASE_TASK = "release"
 """The Procfile entry that runs before the switch and is never scaled."""
@@ -101,6 +102,18 @@ class Instances:
         )
         return [_row(row) for row in rows]
 
+    async def find(self, app: App, title: str) -> InstanceRow:
+        """A live instance: `web.1`, or `web` for its first. Raises NotFound."""
+        live = await self.of(app, "live")
+        found = [row for row in live if title in (row.process_type, f"{row.process_type}.{row.number}")]
+        if not found:
+            names = ", ".join(f"{row.process_type}.{row.number}" for row in live) or "nothing"
+            raise NotFound(
+                f"{app.name} has no live instance {shown(title)}; there is {names}",
+                hint=f"Look at: ps:report {app.name}",
+            )
+        return found[0]
+
     async def all(self) -> list[InstanceRow]:
         """Every desired instance on the box, for reconciling."""
         return [_row(row) for row in await self._database.fetch("SELECT * FROM instances")]
@@ -181,10 +194,16 @@ async def mark_retiring(tx: Transaction, name: str, farewell: Farewell) -> None:
 
 
 def spec_of(
-    app: App, project: Project, release: Release, row: InstanceRow, config: Config, url: str, stop_timeout: int
+    app: App,
+    project: Project,
+    release: Release,
+    row: InstanceRow,
+    config: Config,
+    url: str,
+    stop_timeout: int,
+    limits: Limits,
 ) -> InstanceSpec:
     """What the driver needs to run `row`."""
-    run = config.run
     process = next(p for p in release.process_types if p.name == row.process_type)
     return InstanceSpec(
         name=row.name,
@@ -195,10 +214,10 @@ def spec_of(
         index=row.number,
         image=release.image,
         command=command_line(process.command),
-        env=environment(app, release, f"{row.process_type}.{row.number}", run, url),
+        env=environment(app, release, f"{row.process_type}.{row.number}", config.run, url),
         network=network_name(config.label, project),
         address=row.address,
-        limits=Limits(run.memory, run.cpus, run.pids),
+        limits=limits,
         user=release.user,
         stop_timeout=stop_timeout,
     )

@@ -13,8 +13,9 @@ from paasd.config import Config
 from paasd.deploy_settings import DeploySettings
 from paasd.drivers.base import Driver
 from paasd.errors import HealthCheckFailed, PaasdError
-from paasd.models import App, InstanceSpec, Project, Release
+from paasd.models import App, InstanceSpec, Limits, Project, Release
 from paasd.progress import Progress
+from paasd.resources import Resources
 from paasd.run.health import Health, check_of
 from paasd.run.instances import InstanceRow, Instances, spec_of
 from paasd.storage import Mounted, mounts_for
@@ -44,11 +45,14 @@ class Launch:
 
 
 class Rollout:
-    def __init__(self, driver: Driver, instances: Instances, health: Health, config: Config) -> None:
+    def __init__(
+        self, driver: Driver, instances: Instances, health: Health, config: Config, resources: Resources
+    ) -> None:
         self._driver = driver
         self._instances = instances
         self._health = health
         self._config = config
+        self._resources = resources
 
     @asynccontextmanager
     async def started(self, launch: Launch, progress: Progress, checking: Checking) -> AsyncIterator[None]:
@@ -65,10 +69,11 @@ class Rollout:
         """The same without the removal."""
         deadline = time.monotonic() + launch.settings.start_timeout
         starting = len(launch.rows)
+        resources = await self._resources.of(launch.app)
 
         async def bring_up(row: InstanceRow) -> None:
             nonlocal starting
-            await self._driver.start(self._spec(launch, row))
+            await self._driver.start(self._spec(launch, row, resources.limits(row.process_type)))
             await failpoints.hit("instance-started")
             starting -= 1
             if not starting:
@@ -87,9 +92,9 @@ class Rollout:
                 await self._show_logs(launch.app, launch.rows, error, progress)
             raise error from None
 
-    def _spec(self, launch: Launch, row: InstanceRow) -> InstanceSpec:
+    def _spec(self, launch: Launch, row: InstanceRow, limits: Limits) -> InstanceSpec:
         stop_timeout = launch.settings.stop_timeout
-        spec = spec_of(launch.app, launch.project, launch.release, row, self._config, launch.url, stop_timeout)
+        spec = spec_of(launch.app, launch.project, launch.release, row, self._config, launch.url, stop_timeout, limits)
         return replace(spec, mounts=mounts_for(launch.mounts, row.process_type))
 
     async def remove(self, rows: Sequence[InstanceRow]) -> None:

@@ -12,6 +12,7 @@ from paasd.drivers.base import Driver
 from paasd.errors import ReleaseTaskFailed
 from paasd.models import App, InstanceSpec, Limits, Mount, ProcessType, Project, Release
 from paasd.progress import Progress
+from paasd.resources import Resources
 from paasd.run.instances import RELEASE_TASK, command_line, environment, network_name
 
 _MAX_LINE = 16 * 1024
@@ -44,9 +45,10 @@ def before_switch(release: Release) -> list[Task]:
 
 
 class Tasks:
-    def __init__(self, driver: Driver, config: Config) -> None:
+    def __init__(self, driver: Driver, config: Config, resources: Resources) -> None:
         self._driver = driver
         self._config = config
+        self._resources = resources
 
     async def run(
         self,
@@ -61,7 +63,9 @@ class Tasks:
     ) -> None:
         """Output live. Raises ReleaseTaskFailed."""
         progress.step(f"Running the {task.name}: {task.command}")
-        spec = one_off_spec(app, project, release, ProcessType(task.process, task.command), self._config, url)
+        limits = (await self._resources.of(app)).limits(task.process)
+        process = ProcessType(task.process, task.command)
+        spec = one_off_spec(app, project, release, process, self._config, url, limits)
         spec = replace(spec, mounts=mounts)
         try:
             async with asyncio.timeout(timeout):
@@ -91,7 +95,14 @@ class Tasks:
 
 
 def one_off_spec(
-    app: App, project: Project, release: Release, process: ProcessType, config: Config, url: str
+    app: App,
+    project: Project,
+    release: Release,
+    process: ProcessType,
+    config: Config,
+    url: str,
+    limits: Limits,
+    number: int = 1,
 ) -> InstanceSpec:
     """A container for one command, beside the instances, at an address of the engine's choice."""
     return InstanceSpec(
@@ -100,13 +111,13 @@ def one_off_spec(
         app=app.name,
         release=release.number,
         process_type=process.name,
-        index=1,
+        index=number,
         image=release.image,
         command=command_line(process.command),
-        env=environment(app, release, f"{process.name}.1", config.run, url),
+        env=environment(app, release, f"{process.name}.{number}", config.run, url),
         network=network_name(config.label, project),
         address=None,
-        limits=Limits(config.run.memory, config.run.cpus, config.run.pids),
+        limits=limits,
         user=release.user,
         stop_timeout=config.run.stop_timeout,
     )

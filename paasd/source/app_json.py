@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from paasd import schedules
 from paasd.errors import InvalidInput, SourceRejected
 from paasd.models import ConfigVarNeed
 from paasd.names import config_key, process_type, shown
@@ -17,7 +17,6 @@ _NUMBERS = ("attempts", "timeout", "wait", "initialDelay", "uptime", "port")
 _MAX_QUANTITY = 100
 _KNOWN = {"name", "description", "keywords", "website", "repository", "logo", "success_url", "stack", "image"}
 _USED = {"env", "scripts", "buildpacks", "formation", "healthchecks", "cron"}
-_CRON_FIELD = re.compile(r"[0-9A-Za-z*,/?#LW-]+")
 
 
 @dataclass(frozen=True)
@@ -152,11 +151,27 @@ def _cron_entry(number: int, entry: Any) -> dict[str, str]:
     where = f"app.json: cron[{number}]"
     if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in ("command", "schedule")):
         raise SourceRejected(f"{where} must have a command and a schedule")
-    fields = entry["schedule"].split()
-    named = len(fields) == 1 and fields[0].startswith("@") and fields[0][1:].isalpha()
-    if not named and not (len(fields) == 5 and all(_CRON_FIELD.fullmatch(part) for part in fields)):
+    if not entry["command"].strip() or "\0" in entry["command"]:
+        raise SourceRejected(f"{where}.command is empty, or holds a null character")
+    try:
+        schedule = schedules.checked(entry["schedule"])
+    except ValueError as error:
         raise SourceRejected(
-            f"{where}.schedule {shown(entry['schedule'])} is no schedule",
+            f"{where}.schedule {shown(entry['schedule'])} is no schedule: it must be {error}",
             hint='Write for example "0 3 * * *" or "@daily".',
-        )
-    return {"command": entry["command"].strip(), "schedule": " ".join(fields)}
+        ) from None
+    return {"command": entry["command"].strip(), "schedule": schedule, **_cron_options(where, entry)}
+
+
+def _cron_options(where: str, entry: Mapping[str, Any]) -> dict[str, str]:
+    found = {}
+    if (policy := entry.get("concurrency_policy", "allow")) not in ("allow", "forbid", "replace"):
+        raise SourceRejected(f"{where}.concurrency_policy must be allow, forbid or replace")
+    if policy != "allow":
+        found["concurrency"] = policy
+    if (zone := entry.get("timezone")) is not None:
+        try:
+            found["timezone"] = schedules.checked_zone(str(zone))
+        except ValueError as error:
+            raise SourceRejected(f"{where}.timezone {shown(str(zone))} must be {error}") from None
+    return found

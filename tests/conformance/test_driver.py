@@ -34,6 +34,8 @@ class Rig:
     label: str
     halt: Callable[[str], Awaitable[None]]
     """End an instance without removing it."""
+    successor: Callable[[], Driver]
+    """The driver of the next daemon."""
 
     def spec(self, name: str = "web-1", command: tuple[str, ...] = SLEEP, **changes: Any) -> InstanceSpec:
         facts: dict[str, Any] = {
@@ -64,9 +66,9 @@ async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
         fake = FakeDriver([TEST_IMAGE])
 
         async def halt_fake(name: str) -> None:
-            fake.halt(name)
+            fake.end(name)
 
-        yield Rig(fake, label, halt_fake)
+        yield Rig(fake, label, halt_fake, fake.successor)
         return
     engine = DockerEngine("unix:///var/run/docker.sock")
     await ensure_test_image(engine)
@@ -75,7 +77,7 @@ async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
         await engine.request("POST", f"/containers/{name}/stop", params={"t": 0})
 
     try:
-        yield Rig(DockerDriver(engine, label), label, halt)
+        yield Rig(DockerDriver(engine, label), label, halt, lambda: DockerDriver(engine, label))
     finally:
         await remove_all(engine, label)
         await engine.close()
@@ -329,8 +331,12 @@ async def test_one_offs_of_a_killed_daemon_are_removed_and_instances_are_not(rig
     instance = rig.spec("web-1", ("/bin/sleep", "60"))
     await rig.driver.start(instance)
     await rig.driver.one_off(rig.spec("left", ("/bin/sleep", "60")))
+    await rig.driver.launch(rig.spec("goes-on", ("/bin/sleep", "60")))
     await rig.driver.remove_one_offs()
-    assert await rig.driver.inspect(rig.spec("left").name) is None
+    assert rig.spec("left").name in await rig.driver.one_offs(), "somebody uses it"
+    await rig.successor().remove_one_offs()
+    assert rig.spec("left").name not in await rig.driver.one_offs()
+    assert await rig.driver.one_offs() == {rig.spec("goes-on").name: "app-1"}
     assert await rig.driver.inspect(instance.name) is not None
 
 
@@ -344,3 +350,111 @@ async def test_one_offs_are_told_by_app_and_stopped_one_by_one(rig: Rig) -> None
     await rig.driver.stop(first, timeout=1)
     assert await rig.driver.one_offs() == {second: "app-2"}
     assert await rig.driver.inspect(rig.spec("web-1").name) is not None
+
+
+async def test_a_launched_command_leaves_its_status_and_logs(rig: Rig) -> None:
+    await rig.network()
+    spec = rig.spec("job", sh("echo out; echo err >&2; exit 7"))
+    await rig.driver.launch(spec)
+    async with asyncio.timeout(20):
+        ended = await rig.driver.wait(spec.name)
+    assert ended is not None
+    assert (ended.state, ended.exit_code, ended.restarts) == (InstanceState.EXITED, 7, 0)
+    assert ended.started_at and ended.ended_at
+    assert sorted(line.text for line in [line async for line in rig.driver.logs(spec.name)]) == ["err", "out"]
+    assert await rig.driver.list() == []
+    await rig.driver.stop(spec.name)
+    assert await rig.driver.wait(spec.name) is None
+    assert await rig.driver.one_offs() == {}
+
+
+async def test_a_launched_command_is_halted_and_can_still_be_read(rig: Rig) -> None:
+    await rig.network()
+    spec = rig.spec("job", sh("echo begun; exec sleep 3600"))
+    await rig.driver.launch(spec)
+    await rig.driver.one_off(rig.spec("run", SLEEP))
+    assert await rig.driver.one_offs(detached=True) == {spec.name: "app-1"}
+    waiting = asyncio.create_task(rig.driver.wait(spec.name))
+    assert await rig.driver.halt(spec.name, timeout=1)
+    ended = await asyncio.wait_for(waiting, 20)
+    assert ended is not None
+    assert (ended.state, ended.exit_code) == (InstanceState.EXITED, 143)
+    assert [line.text async for line in rig.driver.logs(spec.name)] == ["begun"]
+    assert not await rig.driver.halt("paasd-test-none")
+
+
+async def test_a_launch_that_fails_leaves_nothing_and_one_name_runs_once(rig: Rig) -> None:
+    await rig.network()
+    with pytest.raises(EngineNotFound):
+        await rig.driver.launch(rig.spec("job", image="paasd-test/none:1"))
+    assert await rig.driver.inspect(rig.spec("job").name) is None
+    await rig.driver.launch(rig.spec("job"))
+    with pytest.raises(EngineConflict):
+        await rig.driver.launch(rig.spec("job"))
+
+
+async def test_followed_logs_of_a_launched_command_end_when_it_is_removed(rig: Rig) -> None:
+    await rig.network()
+    spec = rig.spec("job", sh("echo only; exit 0"))
+    await rig.driver.launch(spec)
+    lines = []
+    async with asyncio.timeout(20):
+        async for line in rig.driver.logs(spec.name, follow=True):
+            lines.append(line.text)
+            await rig.driver.stop(spec.name)
+    assert lines == ["only"]
+
+
+async def test_a_command_runs_inside_an_instance(rig: Rig) -> None:
+    await rig.network()
+    await rig.driver.start(rig.spec())
+    output = {1: b"", 2: b""}
+    async with asyncio.timeout(20):
+        async with await rig.driver.exec(rig.spec().name, sh("echo out; echo err >&2; exit 5")) as command:
+            while (piece := await command.read()) is not None:
+                output[piece[0]] += piece[1]
+            assert await command.wait() == 5
+        async with await rig.driver.exec(rig.spec().name, ("/bin/cat",), stdin=True) as command:
+            await command.write(b"in")
+            assert await command.read() == (1, b"in")
+            await command.close_input()
+            assert await command.read() is None
+            assert await command.wait() == 0
+    assert output == {1: b"out\n", 2: b"err\n"}
+    instance = await rig.driver.inspect(rig.spec().name)
+    assert instance is not None and instance.state is InstanceState.RUNNING
+
+
+async def test_a_command_needs_a_running_instance(rig: Rig) -> None:
+    await rig.network()
+    with pytest.raises(EngineNotFound):
+        await rig.driver.exec(rig.spec().name, ("/bin/cat",))
+    await rig.driver.start(rig.spec())
+    await rig.halt(rig.spec().name)
+    with pytest.raises(EngineConflict):
+        await rig.driver.exec(rig.spec().name, ("/bin/cat",))
+
+
+async def test_a_description_masks_the_environment(rig: Rig) -> None:
+    await rig.network()
+    await rig.driver.start(rig.spec())
+    found = await rig.driver.describe(rig.spec().name)
+    assert found is not None
+    assert found["Name"] == f"/{rig.spec().name}"
+    assert "GREETING=****" in found["Config"]["Env"]
+    assert "hello" not in str(found["Config"]["Env"])
+    assert await rig.driver.describe("paasd-test-none") is None
+
+
+async def test_leaving_a_command_hangs_up_on_what_it_left(rig: Rig) -> None:
+    await rig.network()
+    await rig.driver.start(rig.spec())
+    async with asyncio.timeout(20):
+        async with await rig.driver.exec(rig.spec().name, sh("echo ready; sleep 1234"), tty=(80, 24)) as command:
+            piece = await command.read()
+            assert piece is not None and piece[1].startswith(b"ready")
+        async with await rig.driver.exec(rig.spec().name, ("/bin/ps",)) as command:
+            listing = b""
+            while (piece := await command.read()) is not None:
+                listing += piece[1]
+    assert b"1234" not in listing

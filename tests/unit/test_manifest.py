@@ -162,7 +162,10 @@ def test_app_json_says_what_the_app_needs() -> None:
             "FLAG": True,
         },
         formation={"web": {"quantity": 2, "size": "x"}, "worker": {}},
-        cron=[{"command": "python a.py", "schedule": "0  3 * * *"}],
+        cron=[
+            {"command": "python a.py", "schedule": "0  3 * * *"},
+            {"command": "b", "schedule": "@Daily", "concurrency_policy": "forbid", "timezone": "Asia/Tokyo"},
+        ],
         scripts={"postdeploy": "once", "dokku": {"predeploy": "before", "postdeploy": "always"}, "test": "pytest"},
         addons=["postgres"],
         name="n",
@@ -176,7 +179,10 @@ def test_app_json_says_what_the_app_needs() -> None:
     }
     assert found.kept == {
         "formation": {"web": 2, "worker": 1},
-        "cron": [{"command": "python a.py", "schedule": "0 3 * * *"}],
+        "cron": [
+            {"command": "python a.py", "schedule": "0 3 * * *"},
+            {"command": "b", "schedule": "@daily", "concurrency": "forbid", "timezone": "Asia/Tokyo"},
+        ],
         "scripts": {"predeploy": "before", "postdeploy": "once", "postdeploy-always": "always"},
     }
     assert found.settings == {"test-command": Setting("pytest", "app.json scripts.test")}
@@ -195,6 +201,11 @@ def test_app_json_says_what_the_app_needs() -> None:
         ({"cron": {}}, "cron must be a list"),
         ({"cron": [{"command": "x"}]}, "cron\\[0\\] must have"),
         ({"cron": [{"command": "x", "schedule": "often"}]}, "'often' is no schedule"),
+        ({"cron": [{"command": "x", "schedule": "61 * * * *"}]}, "Bad minute"),
+        ({"cron": [{"command": "x", "schedule": "@reboot"}]}, "the names are"),
+        ({"cron": [{"command": " ", "schedule": "@daily"}]}, "cron\\[0\\].command is empty"),
+        ({"cron": [{"command": "x", "schedule": "@daily", "timezone": "../x"}]}, "timezone '../x' must be"),
+        ({"cron": [{"command": "x", "schedule": "@daily", "concurrency_policy": "no"}]}, "must be allow, forbid"),
         ({"scripts": {"postdeploy": 3}}, "postdeploy must be a string"),
         ({"buildpacks": {}}, "buildpacks must be a list"),
     ],

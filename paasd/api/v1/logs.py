@@ -38,14 +38,14 @@ class LogsResource:
             return response
         with contextlib.suppress(ConnectionError):  # the reader left
             for line in await self._logs.recent(call.app, tail, process):
-                await response.write(_encode(line))
+                await response.write(encoded(line))
         return response
 
     async def _follow(self, call: Call, response: web.StreamResponse, tail: int, process: str | None) -> None:
         async for line in self._logs.follow(call.app, tail, process):
-            await response.write(_encode(line))
+            await response.write(encoded(line))
 
 
-def _encode(line: LogLine) -> bytes:
+def encoded(line: LogLine) -> bytes:
     shape = {"at": instant(line.at), "instance": line.instance, "text": line.text, "stderr": line.stderr}
     return json.dumps(shape).encode() + b"\n"

@@ -1,19 +1,29 @@
-"""Instances of an app: report, scale, restart, stop, start."""
+"""Instances of an app: report, scale, restart, stop, start, looking into them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+from aiohttp import web
+
 from paasd.api.operations import Body, Call, Operation
 from paasd.api.v1.shapes import instant
+from paasd.api.v1.terminal import conversation, converse, terminal_of, words
 from paasd.apps import Apps, count_of
 from paasd.changes import Changes
 from paasd.drivers.base import Driver
+from paasd.enter import Enter
+from paasd.errors import NotFound
 from paasd.identity.policy import Action
 from paasd.models import Instance
 from paasd.release import Releases
 from paasd.run.instances import RELEASE_TASK, InstanceRow, Instances
+
+_ENTER = (
+    "Run a command inside a running instance (WebSocket); `command=` JSON list, whose first word may name the instance;"
+    " `columns=` and `rows=` for a terminal"
+)
 
 
 class NewScale(Body):
@@ -21,17 +31,28 @@ class NewScale(Body):
 
 
 class PsResource:
-    def __init__(self, apps: Apps, releases: Releases, instances: Instances, driver: Driver, changes: Changes) -> None:
+    def __init__(
+        self, apps: Apps, releases: Releases, instances: Instances, driver: Driver, changes: Changes, enter: Enter
+    ) -> None:
         self._apps = apps
         self._releases = releases
         self._instances = instances
         self._driver = driver
         self._changes = changes
+        self._enter = enter
 
     def operations(self) -> Sequence[Operation]:
         path, change = "/apps/{app}/ps", Action.APP_CONFIGURE
         return [
             Operation("GET", path, Action.APP_READ, self.report, "Process types, counts and instances"),
+            Operation(
+                "GET",
+                f"{path}/instances/{{instance}}",
+                Action.APP_READ,
+                self.inspect,
+                "What the engine tells of `web.1`, or of the first `web`; values of variables masked",
+            ),
+            Operation("GET", "/apps/{app}/enter", Action.RUN, self.enter, _ENTER),
             Operation("PUT", f"{path}/scale", change, self.scale, "Set instance counts", NewScale, streams=True),
             Operation("POST", f"{path}/restart", change, self.restart, "Restart without a gap", streams=True),
             Operation("POST", f"{path}/stop", change, self.stop, "Stop all instances", streams=True),
@@ -49,6 +70,22 @@ class PsResource:
             "scale": {name: count_of(call.app.scale, name) for name in dict.fromkeys([*types, *call.app.scale])},
             "instances": [_shape(row, actual.get(row.name)) for row in rows],
         }
+
+    async def inspect(self, call: Call) -> dict[str, Any]:
+        row = await self._instances.find(call.app, call.request.match_info["instance"])
+        found = await self._driver.describe(row.name)
+        if found is None:
+            raise NotFound(f"{row.name} is not on the engine", hint=f"Start it again with: ps:restart {call.app.name}")
+        return {"instance": f"{row.process_type}.{row.number}", "name": row.name, "engine": dict(found)}
+
+    async def enter(self, call: Call) -> web.StreamResponse:
+        command = words(call.request.query.get("command", "[]"))
+        terminal = terminal_of(call)
+        async with conversation(call) as socket:
+            async with await self._enter(call.actor, call.app, command, terminal) as one_off:
+                status = await converse(call, socket, one_off)
+            await socket.send_json({"exit": status})
+        return socket
 
     async def scale(self, call: Call) -> dict[str, Any]:
         await self._apps.set_scale(call.actor, call.app, call.body.scale)

@@ -1,118 +1,139 @@
-"""One-off commands, over a WebSocket.
-
-The client sends binary frames for standard input and text frames `{"resize": [columns, rows]}` or `{"eof": true}`;
-the daemon sends binary frames whose first byte is the stream (1 output, 2 errors) and ends with the text frame
-`{"exit": status}` or `{"error": problem}`.
-"""
+"""One-off commands: with their client over a WebSocket, or on their own."""
 
 from __future__ import annotations
 
-import asyncio
-import json
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pydantic
-from aiohttp import WSMsgType, web
+from aiohttp import web
 
-from paasd.api.operations import Body, Call, Operation, look_for_absence
-from paasd.drivers.base import OneOff
-from paasd.errors import InvalidInput, PaasdError
+from paasd.api.operations import NDJSON, Body, Call, Operation, while_present
+from paasd.api.v1.logs import encoded
+from paasd.api.v1.shapes import run_shape
+from paasd.api.v1.terminal import conversation, converse, environment, terminal_of, words
+from paasd.app_settings import duration
+from paasd.errors import InvalidInput
 from paasd.identity.policy import Action
-from paasd.one_off import OneOffs
+from paasd.models import MAX_CONFIG_VALUE, Secret
+from paasd.names import config_key, shown
+from paasd.one_off import Command, OneOffs
+from paasd.run.runs import Ending, Run, Runs, RunStatus
 
-_MAX_COMMAND = 64 * 1024
-_Size = Annotated[int, pydantic.Field(ge=1, le=10_000)]
+_LONGEST = 7 * 86400
+_MAX_LINES = 5000
 
 
-class _Control(Body):
-    """A text frame of the client."""
+class NewRun(Body):
+    """`timeout`: 90s, 5m, 2h."""
 
-    resize: tuple[_Size, _Size] | None = None
-    eof: bool = False
+    command: list[str]
+    env: dict[str, str] = pydantic.Field(default_factory=dict)
+    timeout: str | None = None
 
 
 class RunResource:
-    def __init__(self, one_offs: OneOffs) -> None:
+    def __init__(self, one_offs: OneOffs, runs: Runs) -> None:
         self._one_offs = one_offs
+        self._runs = runs
 
     def operations(self) -> Sequence[Operation]:
-        summary = (
-            "Run a command in the live image (WebSocket); `command=` JSON list, `columns=` and `rows=` for a terminal"
+        attached = (
+            "Run a command in the live image (WebSocket); `command=` JSON list, `columns=` and `rows=` for a terminal,"
+            " `timeout=`, `begin=1` when the first frame gives variables"
         )
-        return [Operation("GET", "/apps/{app}/run", Action.RUN, self.run, summary)]
+        path, run = "/apps/{app}/runs", Action.RUN
+        return [
+            Operation("GET", "/apps/{app}/run", run, self.run, attached),
+            Operation("GET", path, run, self.listing, "One-off commands, newest first; `running=1` for those only"),
+            Operation("POST", path, run, self.detach, "Run a command that goes on without its client", NewRun),
+            Operation("GET", f"{path}/{{number}}", run, self.info, "One of them"),
+            Operation("DELETE", f"{path}/{{number}}", run, self.stop, "End one"),
+            Operation(
+                "GET",
+                f"{path}/{{number}}/logs",
+                run,
+                self.logs,
+                "What a detached one wrote, as ndjson; `tail=N`, `follow=1`",
+            ),
+        ]
 
     async def run(self, call: Call) -> web.StreamResponse:
-        command = _command(call.request.query.get("command", "[]"))
-        columns, rows = call.number("columns"), call.number("rows")
-        terminal = (columns, rows) if columns and rows else None
-        socket = web.WebSocketResponse(heartbeat=20, max_msg_size=1024 * 1024)
-        await socket.prepare(call.request)
-        try:
-            one_off = await self._one_offs.start(call.actor, call.app, command, terminal)
-            async with one_off:
-                await socket.send_json({"exit": await _converse(call, socket, one_off)})
-        except PaasdError as error:
-            await socket.send_json({"error": error.problem()})
-        except ConnectionError:
-            pass  # the client left; the command's container is removed
-        await socket.close()
+        query = call.request.query
+        command, timeout, terminal = (
+            _command(words(query.get("command", "[]"))),
+            query.get("timeout"),
+            terminal_of(call),
+        )
+        seconds = _seconds(timeout)
+        async with conversation(call) as socket:
+            env = _environment(await environment(call, socket))
+            request = Command(command, env, seconds)
+            async with self._one_offs.attached(call.actor, call.app, request, terminal) as attached:
+                attached.exit_code = await converse(call, socket, attached.one_off)
+            await socket.send_json({"exit": attached.exit_code})
         return socket
 
+    async def listing(self, call: Call) -> dict[str, Any]:
+        if call.number("running"):
+            found = (await self._runs.running(call.app))[::-1]
+            return {"items": [run_shape(run) for run in found], "before": None}
+        found = await self._runs.of(call.app, before=call.number("before"), limit=call.limit())
+        before = found[-1].number if len(found) == call.limit() else None
+        return {"items": [run_shape(run) for run in found], "before": before}
 
-async def _converse(call: Call, socket: web.WebSocketResponse, one_off: OneOff) -> int:
-    """Copy both ways until the command ends. Raises ConnectionError when the client leaves first."""
-    output = asyncio.create_task(_copy_output(socket, one_off))
-    listening = asyncio.create_task(_copy_input(socket, one_off))
-    looking = asyncio.create_task(look_for_absence(call))
+    async def detach(self, call: Call) -> dict[str, Any]:
+        body: NewRun = call.body
+        command = Command(_command(body.command), _environment(body.env), _seconds(body.timeout))
+        return run_shape(await self._one_offs.detach(call.actor, call.app, command))
+
+    async def info(self, call: Call) -> dict[str, Any]:
+        return run_shape(await self._runs.get(call.app, call.number("number")))
+
+    async def stop(self, call: Call) -> dict[str, Any]:
+        ending = Ending(RunStatus.STOPPED, reason=f"stopped by {call.actor.name}")
+        run = await self._one_offs.stop(call.app, call.number("number"), ending)
+        return {"number": run.number}
+
+    async def logs(self, call: Call) -> web.StreamResponse:
+        run, tail = await self._runs.get(call.app, call.number("number")), call.number("tail", 1000)
+        return await stream_run(call, self._one_offs, run, tail)
+
+
+async def stream_run(call: Call, one_offs: OneOffs, run: Run, tail: int) -> web.StreamResponse:
+    """A run's output as ndjson. What is wrong with the request is told before anything is sent."""
+    if tail > _MAX_LINES:
+        raise InvalidInput(f"tail is at most {_MAX_LINES}")
+    one_offs.check_readable(run)
+    response = web.StreamResponse(headers={"Content-Type": NDJSON, "X-Accel-Buffering": "no"})
+    await response.prepare(call.request)
+
+    async def copy() -> None:
+        async for line in one_offs.logs(run, tail, follow=bool(call.number("follow"))):
+            await response.write(encoded(line))
+
+    await while_present(call, copy())
+    return response
+
+
+def _command(command: Sequence[str]) -> list[str]:
+    if not command or not command[0] or any("\0" in word for word in command):
+        raise InvalidInput("there is no command to run", hint="For example: run blog python manage.py migrate")
+    return list(command)
+
+
+def _environment(env: Mapping[str, str]) -> dict[str, Secret]:
+    for name, value in env.items():
+        config_key(name)
+        if "\0" in value or len(value) > MAX_CONFIG_VALUE:
+            raise InvalidInput(f"the value of {name} is too long, or holds a null character")
+    return {name: Secret(value) for name, value in env.items()}
+
+
+def _seconds(timeout: str | None) -> float | None:
+    if timeout is None:
+        return None
     try:
-        await asyncio.wait([output, listening, looking], return_when=asyncio.FIRST_COMPLETED)
-        if not output.done():
-            if listening.done():
-                listening.result()
-            raise ConnectionError("the client left")
-        output.result()
-        return await one_off.wait()
-    finally:
-        for task in (output, listening, looking):
-            task.cancel()
-        await asyncio.gather(output, listening, looking, return_exceptions=True)
-
-
-async def _copy_output(socket: web.WebSocketResponse, one_off: OneOff) -> None:
-    while (piece := await one_off.read()) is not None:
-        await socket.send_bytes(bytes([piece[0]]) + piece[1])
-
-
-async def _copy_input(socket: web.WebSocketResponse, one_off: OneOff) -> None:
-    async for message in socket:
-        if message.type is WSMsgType.BINARY:
-            await one_off.write(message.data)
-        elif message.type is WSMsgType.TEXT:
-            control = _control(message.data)
-            if control.resize:
-                await one_off.resize(*control.resize)
-            elif control.eof:
-                await one_off.close_input()
-
-
-def _control(text: str) -> _Control:
-    try:
-        return _Control.model_validate_json(text)
-    except pydantic.ValidationError:
-        raise InvalidInput('a text frame is {"resize": [columns, rows]} or {"eof": true}') from None
-
-
-def _command(text: str) -> list[str]:
-    try:
-        command = json.loads(text)
-    except json.JSONDecodeError:
-        command = None
-    if (
-        not isinstance(command, list)
-        or not command
-        or not all(isinstance(word, str) and "\0" not in word for word in command)
-        or len(text) > _MAX_COMMAND
-    ):
-        raise InvalidInput("command must be a JSON list of words", hint='For example: ["python", "manage.py", "shell"]')
-    return command
+        return float(duration(1, _LONGEST)(timeout))
+    except ValueError as error:
+        raise InvalidInput(f"the timeout must be {error}, not {shown(timeout)}") from None

@@ -8,6 +8,7 @@ from typing import Any
 from paasd.build.builds import BuildRow
 from paasd.identity.ssh_keys import SshKey
 from paasd.models import App, Event, Job, Release
+from paasd.run.runs import Run
 
 
 def instant(at: float | None) -> str | None:
@@ -72,6 +73,26 @@ def key_shape(key: SshKey) -> dict[str, Any]:
         "type": key.key_type,
         "fingerprint": key.fingerprint,
         "created_at": instant(key.created_at),
+    }
+
+
+def run_shape(run: Run) -> dict[str, Any]:
+    return {
+        "number": run.number,
+        "kind": run.kind,
+        "status": run.status,
+        "exit_code": run.exit_code,
+        "reason": run.reason,
+        "release": f"v{run.release}" if run.release else None,
+        "command": run.command,
+        "container": run.container,
+        "entry": run.cron_entry,
+        "due_at": instant(run.due_at),
+        "created_by": run.created_by,
+        "created_at": instant(run.created_at),
+        "ends_by": instant(run.ends_by),
+        "finished_at": instant(run.finished_at),
+        "seconds": None if run.finished_at is None else max(0.0, run.finished_at - run.created_at),
     }
 
 
