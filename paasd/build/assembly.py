@@ -57,7 +57,7 @@ async def build_files(
         return {}
     first = plan.bases[0]
     files = buildpacks.render(plan, images, cache, await bases.suite(first))
-    return {**await bases.package_files(first), ENVIRONMENT: _exports(env), **files}
+    return {**await bases.package_files(first), ENVIRONMENT: exports(env), **files}
 
 
 def test_files(
@@ -72,10 +72,10 @@ def test_files(
         "in_repository": plan.in_repository,
     }
     stage = environment({**buildpacks.shared, "": _TEST}).get_template("").render(suite="", app_id="", **values)
-    return {**files, ENVIRONMENT: _exports(env), DOCKERFILE: files.get(DOCKERFILE, "") + stage}
+    return {**files, ENVIRONMENT: exports(env), DOCKERFILE: files.get(DOCKERFILE, "") + stage}
 
 
-def _exports(env: Mapping[str, Secret]) -> str:
+def exports(env: Mapping[str, Secret]) -> str:
     return "".join(f"export {name}={shlex.quote(value.reveal())}\n" for name, value in sorted(env.items()))
 
 
