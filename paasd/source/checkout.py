@@ -24,7 +24,8 @@ _PREFETCH_FILES, _PREFETCH_SIZE = 200, 256 * 1024
 _PREFETCH_BELOW, _PREFETCH_SIZE_BELOW = 300, 32 * 1024
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _LFS_POINTER_SIZES = range(100, 201)
-_MAX_TEXT = 1024 * 1024
+_MAX_TEXT, _MAX_LOCK = 1024 * 1024, 16 * 1024 * 1024
+_LOCKFILES = {"package-lock.json", "npm-shrinkwrap.json", "pnpm-lock.yaml", "go.sum"}
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,9 @@ class GitCheckout:
         entry = self.entries.get(path)
         if entry is None or entry.mode in (SYMLINK, SUBMODULE):
             return None
-        if entry.size > _MAX_TEXT:
+        if entry.size > (limit := _longest(path)):
             raise SourceRejected(
-                f"{shown(path)} has {entry.size} bytes; paasd reads files of at most {_MAX_TEXT}",
+                f"{shown(path)} has {entry.size} bytes; paasd reads files of at most {limit}",
                 hint="Files such as Procfile, app.json and requirements.txt are small; this one is something else.",
             )
         if entry.object_id not in self._cache:
@@ -110,6 +111,12 @@ async def open_checkout(repository: Path, revision: str, env: Mapping[str, str] 
     checkout = GitCheckout(repository, revision, tree, entries, env)
     await _read_small(checkout)
     return checkout
+
+
+def _longest(path: str) -> int:
+    """Lockfiles of large apps have megabytes, and tools write them."""
+    name = path.rpartition("/")[2]
+    return _MAX_LOCK if name.endswith(".lock") or name in _LOCKFILES else _MAX_TEXT
 
 
 def quarantine_environment(repository: Path, quarantine: Path | None) -> dict[str, str]:
