@@ -13,7 +13,6 @@ from paasd.build.base_images import BaseImages
 from paasd.build.buildpacks import Buildpacks
 from paasd.build.context import filtered, joined, repository_context
 from paasd.build.plan import Plan, Source
-from paasd.build.recipes import reference
 from paasd.build.registries import host_registries
 from paasd.build.templates import environment
 from paasd.models import Secret
@@ -40,7 +39,7 @@ class Tree(Source, Protocol):
 
 async def base_images(bases: BaseImages, plan: Plan, progress: Progress) -> dict[str, str]:
     """Full image names of the plan's base images by their bare name; made first if they are missing."""
-    return {reference(base).name: await bases.ensure(base, progress) for base in plan.bases}
+    return await bases.ensure_all(plan.bases, progress)
 
 
 async def build_files(

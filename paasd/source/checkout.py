@@ -3,6 +3,7 @@ so nothing in it can run."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 from collections import defaultdict
@@ -97,14 +98,19 @@ async def open_checkout(repository: Path, revision: str, env: Mapping[str, str] 
     Raises SourceRejected for what cannot be deployed: an empty tree, submodules, links that leave it, LFS pointers.
     """
     env = env or {}
-    names = await git.run(repository, "rev-parse", f"{revision}^{{commit}}", f"{revision}^{{tree}}", env=env)
-    commit, tree = names.decode().split()
+    asked = git.run(repository, "rev-parse", f"{revision}^{{commit}}", f"{revision}^{{tree}}", env=env)
+    names = asyncio.create_task(asked)  # beside the tree: a process takes longer to start than to answer
+    try:
+        entries = await read_tree(repository, revision, env)
+        commit, tree = (await names).decode().split()
+    finally:
+        names.cancel()
+        await asyncio.wait([names])
     if commit != revision:
         raise SourceRejected(
             "the branch would point at a tag object, which Git refuses",
             hint="Push the commit itself: git push <remote> 'TAG^{commit}:refs/heads/main'",
         )
-    entries = await read_tree(repository, revision, env)
     if not entries:
         raise SourceRejected("the pushed commit holds no files", hint="Add and commit your app's files, then push.")
     _refuse_submodules(entries)
