@@ -163,7 +163,7 @@ def _commands(source: Source, composer: dict[str, Any] | None, settings: Setting
 
 
 def _only_dumps(source: Source, composer: dict[str, Any] | None, settings: Settings) -> bool:
-    """Whether all that is left, once packages are there, is the autoloader: no script or plugin waits for an install."""
+    """Whether all that is left, once packages are there, is the autoloader: no script or plugin waits for more."""
     if not composer or not _dependency_files(source, composer, settings):
         return False
     quiet = not any(map(_EVENT.match, _table(composer, "scripts")))
