@@ -68,15 +68,10 @@ class BaseImages:
         return await self._ensure(reference(name), progress, anew)
 
     async def ensure_all(self, names: Iterable[str], progress: Progress) -> dict[str, str]:
-        """What `ensure` gives, by the bare name. The engine is asked for all of them at once, since most pushes find
-        everything there."""
+        """What `ensure` gives, by the bare name. Most pushes find everything there, so the engine is asked for all of
+        them at once; an image that is current was made of what it needs."""
         host, refs = await self.host(), [reference(name) for name in names]
-        wanted = dict.fromkeys(refs)
-        for ref in (waiting := list(wanted)):
-            new = [need for need in self._recipes.needs(ref, host.suite).values() if need not in wanted]
-            wanted |= dict.fromkeys(new)
-            waiting += new
-        if all(await asyncio.gather(*(self._is_current(ref, host) for ref in wanted))):
+        if all(await asyncio.gather(*(self._is_current(ref, host) for ref in refs))):
             return {ref.name: self._image(ref, await self.suite(ref)) for ref in refs}
         return {ref.name: await self._ensure(ref, progress) for ref in refs}
 

@@ -19,6 +19,7 @@ from paasd.models import Manifest
 from paasd.names import shown
 from paasd.source import git
 from paasd.source.manifest import read_manifest
+from paasd.source.small_archive import small_archive
 from paasd.source.tree import SUBMODULE, SYMLINK, Entry, read_objects, read_tree
 
 _PREFETCH_FILES, _PREFETCH_SIZE = 200, 256 * 1024
@@ -38,6 +39,8 @@ class GitCheckout:
     tree: str
     entries: Mapping[str, Entry]
     env: Mapping[str, str]
+    committed_at: int = 0
+    """Seconds since 1970: when all its files were last modified."""
     _cache: dict[str, bytes] = field(default_factory=dict, repr=False)
 
     @property
@@ -88,6 +91,8 @@ class GitCheckout:
         return frozenset(os.fsdecode(path) for path in out.split(b"\0")[:-1])
 
     def tar(self, prefix: str = "") -> AsyncIterator[bytes]:
+        if small := small_archive(self.entries, self._cache, prefix, self.committed_at):
+            return _piece(small)
         args = ["archive", "--format=tar", *([f"--prefix={prefix}"] if prefix else []), self.revision]
         return git.stream(self.repository, *args, env=self.env)
 
@@ -98,14 +103,14 @@ async def open_checkout(repository: Path, revision: str, env: Mapping[str, str] 
     Raises SourceRejected for what cannot be deployed: an empty tree, submodules, links that leave it, LFS pointers.
     """
     env = env or {}
-    asked = git.run(repository, "rev-parse", f"{revision}^{{commit}}", f"{revision}^{{tree}}", env=env)
-    names = asyncio.create_task(asked)  # beside the tree: a process takes longer to start than to answer
+    asked = git.run(repository, "log", "-1", "--no-show-signature", "--format=%H %T %ct", revision, "--", env=env)
+    facts = asyncio.create_task(asked)  # beside the tree: a process takes longer to start than to answer
     try:
         entries = await read_tree(repository, revision, env)
-        commit, tree = (await names).decode().split()
+        commit, tree, committed_at = (await facts).decode().split()
     finally:
-        names.cancel()
-        await asyncio.wait([names])
+        facts.cancel()
+        await asyncio.wait([facts])
     if commit != revision:
         raise SourceRejected(
             "the branch would point at a tag object, which Git refuses",
@@ -114,7 +119,7 @@ async def open_checkout(repository: Path, revision: str, env: Mapping[str, str] 
     if not entries:
         raise SourceRejected("the pushed commit holds no files", hint="Add and commit your app's files, then push.")
     _refuse_submodules(entries)
-    checkout = GitCheckout(repository, revision, tree, entries, env)
+    checkout = GitCheckout(repository, revision, tree, entries, env, int(committed_at))
     await _read_small(checkout)
     return checkout
 
@@ -123,6 +128,10 @@ def _longest(path: str) -> int:
     """Lockfiles of large apps have megabytes, and tools write them."""
     name = path.rpartition("/")[2]
     return _MAX_LOCK if name.endswith(".lock") or name in _LOCKFILES else _MAX_TEXT
+
+
+async def _piece(data: bytes) -> AsyncIterator[bytes]:
+    yield data
 
 
 def quarantine_environment(repository: Path, quarantine: Path | None) -> dict[str, str]:
