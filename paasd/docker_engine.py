@@ -110,6 +110,39 @@ class DockerEngine:
             await stream._init()
             return Hijacked(stream, f"POST {path}")
 
+    async def upgrade(
+        self, path: str, protocol: str, headers: Iterable[tuple[str, str]], *, timeout: float
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection of its own, on which the engine agreed to speak `protocol`. The caller closes it."""
+        what = f"POST {path}"
+        async with self._timed(what, timeout):
+            docker = await self._ready()
+            reader, writer = await self._connection(what)
+            try:
+                writer.write(_upgrade_request(f"/{docker.api_version}{path}", protocol, headers))
+                head = await reader.readuntil(b"\r\n\r\n")
+                status = head.partition(b"\r\n")[0].decode(errors="replace")
+                if status.split(" ")[1:2] != ["101"]:
+                    raise EngineError(f"the container engine refused {what}: {status}")
+            except (EOFError, asyncio.LimitOverrunError, ConnectionError) as error:
+                writer.close()
+                raise EngineUnavailable(
+                    f"the connection to the container engine broke during {what}: {error}"
+                ) from error
+            except BaseException:
+                writer.close()
+                raise
+        return reader, writer
+
+    async def _connection(self, what: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        url = URL(self.docker_host)
+        try:
+            if url.scheme == "unix":
+                return await asyncio.open_unix_connection(url.path)
+            return await asyncio.open_connection(url.host, url.port)
+        except OSError as error:
+            raise EngineUnavailable(f"the container engine does not answer {what}: {error}") from error
+
     async def exec(self, container: str, command: list[str], *, timeout: float = 10.0) -> tuple[int, bytes]:
         """Run a command inside a running container: its exit status and its output, both streams merged."""
         body = {"AttachStdout": True, "AttachStderr": True, "Cmd": command}
@@ -285,6 +318,12 @@ async def _cut(data: bytes) -> AsyncIterator[bytes]:
     # In one piece it would hold up the event loop.
     for start in range(0, len(data), 2**16):
         yield data[start : start + 2**16]
+
+
+def _upgrade_request(path: str, protocol: str, headers: Iterable[tuple[str, str]]) -> bytes:
+    fixed = (("Host", "docker"), ("Connection", "Upgrade"), ("Upgrade", protocol), ("Content-Length", "0"))
+    lines = [f"POST {path} HTTP/1.1", *(f"{name}: {value}" for name, value in (*fixed, *headers))]
+    return "".join(f"{line}\r\n" for line in (*lines, "")).encode()
 
 
 def negotiated(offered: str) -> str:

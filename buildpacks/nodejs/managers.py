@@ -59,6 +59,11 @@ class PackageManager:
         return f"{name}@{self.version}"
 
     @property
+    def keeps_to_modules(self) -> bool:
+        """Whether all it writes is in node_modules; Yarn since 2 wants its own notes beside it to run a script."""
+        return self.name != "yarn" or self.major == 1
+
+    @property
     def caches(self) -> dict[str, str]:
         return {
             "npm": {"/root/.npm": "npm"},

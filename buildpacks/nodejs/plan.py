@@ -137,6 +137,9 @@ class _Parts:
         scripts = {name for package in manifest.packages for name in package.scripts}
         needed = build or self._prebuild or settings.tests or settings.install_command or _ON_INSTALL & scripts
         self._lean = bool(self._prunes and manager.install_lean and not needed)
+        # Everything else that installing leaves in /app came from the repository, and does so again.
+        alone = self._files.folders.keys() == {""} and not self._files.trees
+        self._only_modules = alone and manager.keeps_to_modules and bool(manifest.root.table("dependencies"))
         self._committed = any(path.startswith("node_modules/") or "/node_modules/" in path for path in source.files)
 
     @property
@@ -177,6 +180,7 @@ class _Parts:
             "build_caches": self._caches(),
             "collect": self._collect(site) if self._build else "",
             "has_packages": self._installs and not self._bundle,
+            "only_modules": self._only_modules,
             "run_env": dict(self._framework.env) if self._framework else {},
             "site": site,
             "spa": self._start.spa,

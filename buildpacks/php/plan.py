@@ -39,6 +39,8 @@ _EXTENSIONS: Mapping[str, str] = {
 }
 _NOT_IN = {"8.4": {"imap"}}
 _INSTALL = "composer install --no-dev --no-progress --prefer-dist"
+_DUMP = "composer dump-autoload --no-dev --optimize"
+_EVENT = re.compile(r"(?:pre|post)-(?!autoload-dump$)")
 _SYMFONY = " APP_ENV=prod APP_DEBUG=0"
 
 
@@ -155,8 +157,17 @@ def _installs(source: Source, composer: dict[str, Any] | None, settings: Setting
 
 def _commands(source: Source, composer: dict[str, Any] | None, settings: Settings) -> list[str]:
     vendored = "vendor/autoload.php" in source.files
-    install = settings.install_command or (f"{_INSTALL} --optimize-autoloader" if composer and not vendored else "")
+    finish = _DUMP if _only_dumps(source, composer, settings) else f"{_INSTALL} --optimize-autoloader"
+    install = settings.install_command or (finish if composer and not vendored else "")
     return [command for command in (install, settings.build_command) if command]
+
+
+def _only_dumps(source: Source, composer: dict[str, Any] | None, settings: Settings) -> bool:
+    """Whether all that is left, once packages are there, is the autoloader: no script or plugin waits for more."""
+    if not composer or not _dependency_files(source, composer, settings):
+        return False
+    quiet = not any(map(_EVENT.match, _table(composer, "scripts")))
+    return quiet and not _table(composer, "config").get("allow-plugins")
 
 
 def _dependency_files(source: Source, composer: Mapping[str, Any], settings: Settings) -> list[str]:

@@ -13,7 +13,6 @@ from paasd.build.base_images import BaseImages
 from paasd.build.buildpacks import Buildpacks
 from paasd.build.context import filtered, joined, repository_context
 from paasd.build.plan import Plan, Source
-from paasd.build.recipes import reference
 from paasd.build.registries import host_registries
 from paasd.build.templates import environment
 from paasd.models import Secret
@@ -40,7 +39,7 @@ class Tree(Source, Protocol):
 
 async def base_images(bases: BaseImages, plan: Plan, progress: Progress) -> dict[str, str]:
     """Full image names of the plan's base images by their bare name; made first if they are missing."""
-    return {reference(base).name: await bases.ensure(base, progress) for base in plan.bases}
+    return await bases.ensure_all(plan.bases, progress)
 
 
 async def build_files(
@@ -57,7 +56,7 @@ async def build_files(
         return {}
     first = plan.bases[0]
     files = buildpacks.render(plan, images, cache, await bases.suite(first))
-    return {**await bases.package_files(first), ENVIRONMENT: _exports(env), **files}
+    return {**await bases.package_files(first), ENVIRONMENT: exports(env), **files}
 
 
 def test_files(
@@ -72,10 +71,10 @@ def test_files(
         "in_repository": plan.in_repository,
     }
     stage = environment({**buildpacks.shared, "": _TEST}).get_template("").render(suite="", app_id="", **values)
-    return {**files, ENVIRONMENT: _exports(env), DOCKERFILE: files.get(DOCKERFILE, "") + stage}
+    return {**files, ENVIRONMENT: exports(env), DOCKERFILE: files.get(DOCKERFILE, "") + stage}
 
 
-def _exports(env: Mapping[str, Secret]) -> str:
+def exports(env: Mapping[str, Secret]) -> str:
     return "".join(f"export {name}={shlex.quote(value.reveal())}\n" for name, value in sorted(env.items()))
 
 

@@ -13,7 +13,7 @@ import os
 import tempfile
 import time
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,18 @@ class BaseImages:
         """The full name of the base image `name` or `name@version`, made first if it is missing, out of date or wanted
         `anew`, with all it needs. Raises NotFound and BuildFailed."""
         return await self._ensure(reference(name), progress, anew)
+
+    async def ensure_all(self, names: Iterable[str], progress: Progress) -> dict[str, str]:
+        """What `ensure` gives, by the bare name. Most pushes find everything there, so the engine is asked for all of
+        them at once; an image that is current was made of what it needs."""
+        host, refs = await self.host(), [reference(name) for name in names]
+        if all(await asyncio.gather(*(self._is_current(ref, host) for ref in refs))):
+            return {ref.name: self._image(ref, await self.suite(ref)) for ref in refs}
+        return {ref.name: await self._ensure(ref, progress) for ref in refs}
+
+    async def _is_current(self, ref: Reference, host: Host) -> bool:
+        suite = await self.suite(ref)
+        return await self._hash_of(self._image(ref, suite)) == self._digest(ref, suite, host)
 
     async def _ensure(self, ref: Reference, progress: Progress, anew: bool = False) -> str:
         host, suite = await self.host(), await self.suite(ref)

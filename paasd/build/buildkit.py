@@ -12,6 +12,7 @@ from typing import Any
 
 from paasd.build import diagnosis
 from paasd.build.output import BuildOutput, title
+from paasd.build.session import Session
 from paasd.build.trace import decode
 from paasd.docker_engine import DockerEngine
 from paasd.errors import BuildFailed, EngineError, InvalidInput, SourceRejected
@@ -40,13 +41,16 @@ async def build_image(
     dockerfile: str = "Dockerfile",
     labels: Mapping[str, str] | None = None,
     build_args: Mapping[str, str] | None = None,
+    session: Session | None = None,
+    mask: Callable[[bytes], bytes] = lambda line: line,
     target: str = "",
     no_cache: bool = False,
     on_line: Callable[[str], None],
     timeout: float,
     idle_timeout: float,
 ) -> BuildResult:
-    """Build `context` (an uncompressed tar) into an image, tagged unless `tag` is empty.
+    """Build `context` (an uncompressed tar) into an image, tagged unless `tag` is empty. `session` gives it secrets,
+    `mask` takes them out of the lines it prints.
 
     Raises BuildFailed with the failed instruction and the last lines it wrote (`log_tail`), or with the time limit
     that was passed. Cancelling the task ends the build in the engine too.
@@ -64,10 +68,13 @@ async def build_image(
         "target": target or None,
         "nocache": no_cache,
         "forcerm": True,
+        "session": session.id if session else None,
+        # BuildKit knows nothing of the values. A name for them in /etc/hosts is part of what identifies each RUN.
+        "extrahosts": f"{session.fingerprint}.invalid:127.0.0.1" if session and session.secrets else None,
     }
     try:
         async with asyncio.timeout(timeout) as whole, asyncio.timeout(idle_timeout) as idle:
-            return await _run(engine, context, params, BuildOutput(on_line), _Activity(idle, idle_timeout))
+            return await _run(engine, context, params, BuildOutput(on_line, mask), _Activity(idle, idle_timeout))
     except TimeoutError:
         await _cancel(engine, build_id)
         if whole.expired():

@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from paasd.build.tool_failures import TOOL_FAILURES
+
 _TABLE_OF_TOOLS: dict[str, list[tuple[str, str]]] = {
     "npm": [
         (
@@ -199,13 +201,15 @@ _TABLE_OF_TOOLS: dict[str, list[tuple[str, str]]] = {
             "Pipfile.lock does not fit the Pipfile: run `pipenv lock`, commit Pipfile.lock, push again.",
         ),
     ],
+    **TOOL_FAILURES,
     "system": [
         (
             r"ENOSPC|No space left on device",
             "The disk is full: free some of it with `paasd cleanup`, or let the build write less.",
         ),
         (
-            r"(?:ENOTFOUND|EAI_AGAIN|ETIMEDOUT|ECONNREFUSED|ERR_SOCKET_TIMEOUT|Temporary failure in name resolution)",
+            r"(?:ENOTFOUND|EAI_AGAIN|ETIMEDOUT|ECONNREFUSED|ERR_SOCKET_TIMEOUT|Temporary failure in name resolution"
+            r"|no such host|Could(?:n't| not) re(?:solve|ach) host)",
             "A server was not reached: can this box reach the package registry, and are its proxy settings right?",
         ),
         (

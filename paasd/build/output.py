@@ -34,8 +34,9 @@ class _Step:
 class BuildOutput:
     """Feeds lines to `on_line`. Steps run in parallel: a step's title is repeated when its output is interrupted."""
 
-    def __init__(self, on_line: Callable[[str], None]) -> None:
+    def __init__(self, on_line: Callable[[str], None], mask: Callable[[bytes], bytes] = lambda line: line) -> None:
         self._on_line = on_line
+        self._mask = mask
         self._steps: dict[str, _Step] = {}
         self._current: _Step | None = None
         self.failed: Vertex | None = None
@@ -108,7 +109,7 @@ class BuildOutput:
             step.pending.clear()
 
     def _emit(self, step: _Step, line: bytes) -> None:
-        text = printable(line)
+        text = printable(self._mask(line))
         step.tail.append(text)
         self._turn_to(step)
         self._on_line(f"  {text}")

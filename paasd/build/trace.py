@@ -40,10 +40,10 @@ class Status:
 def decode(message: bytes) -> Status:
     """Decode a StatusResponse: 1 vertexes, 2 statuses (not read), 3 logs. Raises EngineError on malformed bytes."""
     try:
-        fields = list(_fields(message))
+        found = list(fields(message))
         return Status(
-            vertexes=tuple(_vertex(value) for number, value in fields if number == 1 and isinstance(value, bytes)),
-            logs=tuple(_log(value) for number, value in fields if number == 3 and isinstance(value, bytes)),
+            vertexes=tuple(_vertex(value) for number, value in found if number == 1 and isinstance(value, bytes)),
+            logs=tuple(_log(value) for number, value in found if number == 3 and isinstance(value, bytes)),
         )
     except (IndexError, ValueError) as error:
         raise EngineError(f"the container engine sent build progress that cannot be read: {error}") from error
@@ -51,7 +51,7 @@ def decode(message: bytes) -> Status:
 
 def _vertex(message: bytes) -> Vertex:
     """Vertex: 1 digest, 3 name, 4 cached, 5 started, 6 completed, 7 error."""
-    values = dict(_fields(message))
+    values = dict(fields(message))
     return Vertex(
         digest=_text(values.get(1)),
         name=_text(values.get(3)),
@@ -64,7 +64,7 @@ def _vertex(message: bytes) -> Vertex:
 
 def _log(message: bytes) -> VertexLog:
     """VertexLog: 1 vertex, 4 msg."""
-    values = dict(_fields(message))
+    values = dict(fields(message))
     data = values.get(4, b"")
     return VertexLog(_text(values.get(1)), data if isinstance(data, bytes) else b"")
 
@@ -73,7 +73,7 @@ def _time(value: bytes | int | None) -> float | None:
     """google.protobuf.Timestamp: 1 seconds, 2 nanos."""
     if not isinstance(value, bytes):
         return None
-    parts = dict(_fields(value))
+    parts = dict(fields(value))
     seconds, nanoseconds = parts.get(1, 0), parts.get(2, 0)
     return float(f"{seconds}.{nanoseconds:09d}") if isinstance(seconds, int) and isinstance(nanoseconds, int) else None
 
@@ -82,7 +82,7 @@ def _text(value: bytes | int | None) -> str:
     return value.decode(errors="backslashreplace") if isinstance(value, bytes) else ""
 
 
-def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
+def fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
     """Field numbers and values: wire types varint, fixed and length-delimited."""
     at = 0
     while at < len(message):

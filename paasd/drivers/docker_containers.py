@@ -121,7 +121,7 @@ def _host_config(spec: InstanceSpec, one_off: bool) -> dict[str, Any]:
         "NanoCpus": round(limits.cpus * 1_000_000_000),
         "Ulimits": [{"Name": "nofile", "Soft": 4096, "Hard": 4096}],
         "LogConfig": {"Type": "local", "Config": {"max-size": "10m", "max-file": "3"}},
-        "Mounts": [mount_options(mount) for mount in spec.mounts],
+        **({"Mounts": [mount_options(mount) for mount in spec.mounts]} if spec.mounts else {}),
     }
 
 

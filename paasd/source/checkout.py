@@ -3,6 +3,7 @@ so nothing in it can run."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 from collections import defaultdict
@@ -18,13 +19,15 @@ from paasd.models import Manifest
 from paasd.names import shown
 from paasd.source import git
 from paasd.source.manifest import read_manifest
+from paasd.source.small_archive import small_archive
 from paasd.source.tree import SUBMODULE, SYMLINK, Entry, read_objects, read_tree
 
 _PREFETCH_FILES, _PREFETCH_SIZE = 200, 256 * 1024
 _PREFETCH_BELOW, _PREFETCH_SIZE_BELOW = 300, 32 * 1024
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _LFS_POINTER_SIZES = range(100, 201)
-_MAX_TEXT = 1024 * 1024
+_MAX_TEXT, _MAX_LOCK = 1024 * 1024, 16 * 1024 * 1024
+_LOCKFILES = {"package-lock.json", "npm-shrinkwrap.json", "pnpm-lock.yaml", "go.sum"}
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,8 @@ class GitCheckout:
     tree: str
     entries: Mapping[str, Entry]
     env: Mapping[str, str]
+    committed_at: int = 0
+    """Seconds since 1970: when all its files were last modified."""
     _cache: dict[str, bytes] = field(default_factory=dict, repr=False)
 
     @property
@@ -51,9 +56,9 @@ class GitCheckout:
         entry = self.entries.get(path)
         if entry is None or entry.mode in (SYMLINK, SUBMODULE):
             return None
-        if entry.size > _MAX_TEXT:
+        if entry.size > (limit := _longest(path)):
             raise SourceRejected(
-                f"{shown(path)} has {entry.size} bytes; paasd reads files of at most {_MAX_TEXT}",
+                f"{shown(path)} has {entry.size} bytes; paasd reads files of at most {limit}",
                 hint="Files such as Procfile, app.json and requirements.txt are small; this one is something else.",
             )
         if entry.object_id not in self._cache:
@@ -86,6 +91,8 @@ class GitCheckout:
         return frozenset(os.fsdecode(path) for path in out.split(b"\0")[:-1])
 
     def tar(self, prefix: str = "") -> AsyncIterator[bytes]:
+        if small := small_archive(self.entries, self._cache, prefix, self.committed_at):
+            return _piece(small)
         args = ["archive", "--format=tar", *([f"--prefix={prefix}"] if prefix else []), self.revision]
         return git.stream(self.repository, *args, env=self.env)
 
@@ -96,20 +103,35 @@ async def open_checkout(repository: Path, revision: str, env: Mapping[str, str] 
     Raises SourceRejected for what cannot be deployed: an empty tree, submodules, links that leave it, LFS pointers.
     """
     env = env or {}
-    names = await git.run(repository, "rev-parse", f"{revision}^{{commit}}", f"{revision}^{{tree}}", env=env)
-    commit, tree = names.decode().split()
+    asked = git.run(repository, "log", "-1", "--no-show-signature", "--format=%H %T %ct", revision, "--", env=env)
+    facts = asyncio.create_task(asked)  # beside the tree: a process takes longer to start than to answer
+    try:
+        entries = await read_tree(repository, revision, env)
+        commit, tree, committed_at = (await facts).decode().split()
+    finally:
+        facts.cancel()
+        await asyncio.wait([facts])
     if commit != revision:
         raise SourceRejected(
             "the branch would point at a tag object, which Git refuses",
             hint="Push the commit itself: git push <remote> 'TAG^{commit}:refs/heads/main'",
         )
-    entries = await read_tree(repository, revision, env)
     if not entries:
         raise SourceRejected("the pushed commit holds no files", hint="Add and commit your app's files, then push.")
     _refuse_submodules(entries)
-    checkout = GitCheckout(repository, revision, tree, entries, env)
+    checkout = GitCheckout(repository, revision, tree, entries, env, int(committed_at))
     await _read_small(checkout)
     return checkout
+
+
+def _longest(path: str) -> int:
+    """Lockfiles of large apps have megabytes, and tools write them."""
+    name = path.rpartition("/")[2]
+    return _MAX_LOCK if name.endswith(".lock") or name in _LOCKFILES else _MAX_TEXT
+
+
+async def _piece(data: bytes) -> AsyncIterator[bytes]:
+    yield data
 
 
 def quarantine_environment(repository: Path, quarantine: Path | None) -> dict[str, str]:

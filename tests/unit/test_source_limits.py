@@ -210,3 +210,13 @@ async def test_settings_reach_repositories_that_exist(repositories: Repositories
     config = (bare / "config").read_text()
     assert "maxInputSize = 2147483648" in config and "hooksPath" in config
     assert "-export-ignore" in (bare / "info" / "attributes").read_text()
+
+
+async def test_lockfiles_may_be_larger_than_what_people_write(repository: Repository) -> None:
+    lock = "lockfileVersion: '9.0'\n" + "# a package\n" * 300_000
+    sizes = {"app/pnpm-lock.yaml": lock, "uv.lock": lock * 5, "requirements.txt": lock}
+    checkout = await open_checkout(repository.path, repository.commit(sizes))
+    assert checkout.read("app/pnpm-lock.yaml") == lock
+    for path, limit in (("uv.lock", 16 * 2**20), ("requirements.txt", 2**20)):
+        with pytest.raises(SourceRejected, match=f"'{path}' has .* paasd reads files of at most {limit}"):
+            checkout.read(path)

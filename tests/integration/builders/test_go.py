@@ -75,7 +75,11 @@ def test_what_is_wrong_is_said(box: Box) -> None:
     files = {"go.mod": "module x\n\ngo 1.24\n", "main.go": server("undefinedName")}
     pushed = box.push(box.repository(files), "go-wrong")
     assert pushed.status != 0
-    assert "undefined: undefinedName" in pushed.all and "main.go:9" in pushed.all
+    assert "Go: undefined: undefinedName (./main.go:9)" in pushed.all
+    required = {"go.mod": "module x\n\ngo 1.24\n\nrequire acme.example/words v1.0.0\n"}
+    stale = {"vendor/modules.txt": "# acme.example/words v0.9.0\n"}
+    pushed = box.push(box.repository(files | required | stale), "go-wrong")
+    assert pushed.status != 0 and "vendor/ does not fit go.mod: run `go mod vendor`" in pushed.all, pushed
     pushed = box.push(box.repository(files | {"go.mod": "module x\n\ngo 1.99\n"}), "go-wrong")
     assert pushed.status != 0
     assert "go.mod asks for Go 1.99 ('go 1.99'), which cannot be had here" in pushed.all

@@ -248,6 +248,9 @@ def test_a_build_script_that_fails_shows_what_it_printed(box: Box) -> None:
     }
     log = refused(box, {**files, "build.js": 'require("./templates")\n'}, "broken")
     assert "./templates cannot be found" in log and "build.js:1" in log
+    box.ssh("builds:set", "broken", "build-command", "node build.js && echo built")
+    log = refused(box, {**files, "build.js": 'require("./parts")\n'}, "broken")
+    assert "./parts cannot be found" in log and "failed with exit code 1" in log
 
 
 def test_a_build_that_leaves_no_site_names_the_folder(box: Box) -> None:

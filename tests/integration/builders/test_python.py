@@ -145,6 +145,51 @@ def test_a_collectstatic_that_fails_does_not_fail_the_build_and_can_be_left_out(
         assert "DISABLE_COLLECTSTATIC is set: no static files collected" in done.err
 
 
+SMALL = {
+    "setup": (
+        {
+            "setup.py": "from setuptools import setup\n\nsetup(name='old', version='1', py_modules=['hello'],"
+            " install_requires=['flask>=3', 'gunicorn'])\n",
+            "hello.py": "from flask import Flask\n\napp = Flask(__name__)\n\n@app.route('/')\ndef index():\n"
+            "    return 'Hello from setup.py'\n",
+        },
+        "setup.py",
+    ),
+    "bottle": (
+        {
+            "requirements.txt": "bottle\nwaitress\n",
+            "app.py": "from bottle import Bottle\n\napp = Bottle()\n\n@app.route('/')\ndef index():\n"
+            "    return 'Hello from Bottle'\n",
+        },
+        "served by waitress",
+    ),
+    "quart": (
+        {
+            "requirements.txt": "quart\nhypercorn\n",
+            "app.py": "from quart import Quart\n\napp = Quart(__name__)\n\n@app.route('/')\nasync def index():\n"
+            "    return 'Hello from Quart'\n",
+        },
+        "served by hypercorn",
+    ),
+    "litestar": (
+        {
+            "requirements.txt": "litestar\ndaphne\n",
+            "app.py": "from litestar import Litestar, get\n\n@get('/', sync_to_thread=False)\ndef index() -> str:\n"
+            "    return 'Hello from Litestar'\n\napp = Litestar([index])\n",
+        },
+        "served by daphne",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_servers_and_frameworks_that_requirements_name(box: Box, name: str) -> None:
+    files, reason = SMALL[name]
+    with pushed(box, box.repository(files), name) as done:
+        assert reason in done.err
+        assert f"Hello from {'setup.py' if name == 'setup' else name.title()}" in box.get(name).text
+
+
 def test_streamlit_listens_where_it_should(box: Box) -> None:
     with pushed(box, repository(box, "streamlit"), "streamlit") as done:
         assert "streamlit_app.py imports Streamlit: run by it" in done.err

@@ -129,7 +129,7 @@ def test_what_is_wrong_is_said(box: Box) -> None:
     stale["Gemfile"] = str(stale["Gemfile"]) + 'gem "sinatra"\n'
     pushed = box.push(box.repository(stale), "ruby-wrong")
     assert pushed.status != 0
-    assert "You have added to the Gemfile" in pushed.all and "* sinatra" in pushed.all
+    assert "Gemfile.lock does not fit the Gemfile (sinatra): run `bundle install`" in pushed.all
     pushed = box.push(box.repository(vendored() | {"Gemfile": 'ruby "~> 2.7"\n'}), "ruby-wrong")
     assert pushed.status != 0
     assert "Gemfile asks for Ruby ~> 2.7, which cannot be had here" in pushed.all

@@ -74,7 +74,10 @@ def test_what_is_wrong_is_said(box: Box) -> None:
     files = {"Cargo.toml": manifest("x"), "src/main.rs": "fn main() { undefined_name() }\n"}
     pushed = box.push(box.repository(files), "rust-wrong")
     assert pushed.status != 0
-    assert "cannot find function `undefined_name` in this scope" in pushed.all
+    assert "Rust: cannot find function `undefined_name` in this scope (src/main.rs:1)" in pushed.all
+    lock = 'version = 3\n\n[[package]]\nname = "another"\nversion = "0.1.0"\n'
+    pushed = box.push(box.repository(files | {"Cargo.lock": lock}), "rust-wrong")
+    assert pushed.status != 0 and "Cargo.lock does not fit Cargo.toml: run `cargo build`" in pushed.all, pushed
     pushed = box.push(
         box.repository(files | {"rust-toolchain.toml": '[toolchain]\nchannel = "nightly"\n'}), "rust-wrong"
     )

@@ -490,3 +490,25 @@ def test_what_only_development_needs_is_not_installed_when_nothing_uses_it(
     values = packs.plan(source, 5000, settings=settings, suites=SUITES).values
     assert values["install"] == install
     assert bool(values["prune"]) == ("--include=dev" in install)
+
+
+@pytest.mark.parametrize(
+    ("files", "members", "alone"),
+    [
+        ({"package-lock.json": "{}"}, {"dependencies": {"x": "1"}}, True),
+        ({"yarn.lock": "# yarn lockfile v1\n"}, {"dependencies": {"x": "1"}}, True),
+        ({"yarn.lock": "__metadata:\n  version: 8\n"}, {"dependencies": {"x": "1"}}, False),
+        ({}, {"optionalDependencies": {"x": "1"}}, False),
+        ({}, {"dependencies": {"x": "file:./lib"}}, False),
+        ({}, {"dependencies": {"x": "1"}, "workspaces": ["a"]}, False),
+        ({}, {"dependencies": {"x": "1"}, "scripts": {"postinstall": "node make.js"}}, False),
+    ],
+)
+def test_packages_are_taken_along_without_the_files_they_were_installed_from(
+    packs: Buildpacks, files: dict[str, str], members: dict[str, Any], alone: bool
+) -> None:
+    made = plan(packs, {"server.js": "", "lib/package.json": "{}", "a/package.json": "{}", **files}, **members)
+    folder = "/app/node_modules/" if alone else "/app/"
+    bases = {"nodejs": "node", "nodejs-build": "build"}
+    text = packs.render(made, bases, "app1", "bookworm")["Dockerfile"]
+    assert f"COPY --from=pruned --chown=10001:10001 {folder} {folder}\n" in text

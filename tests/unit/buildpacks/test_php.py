@@ -13,6 +13,7 @@ from paasd.errors import SourceRejected
 from tests.unit.test_buildpacks import DEBIAN, ROOT, Repository
 
 BASES = {"php": "paasd/php:8.4", "php-build": "paasd/php-build:8.4"}
+DUMP = "composer dump-autoload --no-dev --optimize"
 INSTALL = "composer install --no-dev --no-progress --prefer-dist --optimize-autoloader"
 
 
@@ -115,9 +116,15 @@ def test_extensions_become_packages(packs: Buildpacks) -> None:
 def test_packages_are_installed_before_the_code(packs: Buildpacks) -> None:
     files = composer() | {"composer.json": '{"name": "x"}', "composer.lock": "{}"}
     text = packs.render(plan(packs, files), BASES, "app1", "trixie")["Dockerfile"]
-    assert text.index("--no-scripts --no-autoloader") < text.index("COPY app/ /app/") < text.index(INSTALL)
+    assert text.index("--no-scripts --no-autoloader") < text.index("COPY app/ /app/") < text.index(DUMP)
+    for waits in ({"scripts": {"post-install-cmd": "x"}}, {"config": {"allow-plugins": {"a/b": True}}}):
+        waiting = plan(packs, files | {"composer.json": json.dumps(waits)})
+        assert waiting.values["commands"] == [INSTALL]
+    dumps = {"scripts": {"post-autoload-dump": "x", "test": []}, "config": {"allow-plugins": {}}}
+    assert plan(packs, files | {"composer.json": json.dumps(dumps)}).values["commands"] == [DUMP]
     local = files | {"composer.json": '{"repositories": [{"type": "path", "url": "lib"}]}'}
     assert plan(packs, local).values["dependency_files"] == []
+    assert plan(packs, local).values["commands"] == [INSTALL]
     committed = plan(packs, files | {"vendor/autoload.php": ""})
     assert (committed.bases, committed.values["commands"]) == (("php@8.4",), [])
     made = plan(packs, files, install_command="make deps", build_command="make")
