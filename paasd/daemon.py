@@ -63,6 +63,7 @@ from paasd.drivers.docker import DockerDriver
 from paasd.errors import AlreadyExists, Cancelled, PaasdError
 from paasd.events import Events, Subscriptions
 from paasd.go_live import GoLive
+from paasd.health_watch import HealthWatch
 from paasd.housekeeping import Housekeeping
 from paasd.identity.sessions import Sessions
 from paasd.identity.ssh_keys import SshKeys
@@ -70,6 +71,7 @@ from paasd.identity.users import Users
 from paasd.jobs.table import Jobs
 from paasd.jobs.workers import Workers
 from paasd.lifecycle import Lifecycle
+from paasd.liveness import Liveness
 from paasd.one_off import OneOffs
 from paasd.pid_file import PidFile
 from paasd.pipelines import Pipelines
@@ -82,6 +84,7 @@ from paasd.push.ssh import EmbeddedSsh
 from paasd.reconcile import Reconciler
 from paasd.recreate import Recreate
 from paasd.release import Releases
+from paasd.revival import Revival
 from paasd.route.domains import Domains
 from paasd.route.edge import Edge
 from paasd.routing import Routing
@@ -90,6 +93,8 @@ from paasd.run.health import Health
 from paasd.run.instances import Instances
 from paasd.run.logs import Logs
 from paasd.run.networks import Networks
+from paasd.run.probe import Probe
+from paasd.run.readiness import Readiness
 from paasd.run.retire import Retirement
 from paasd.run.rollout import Rollout
 from paasd.run.tasks import Tasks
@@ -136,10 +141,15 @@ class Daemon:
         matrix = Matrix(queue, planner, maker)
         deployments, instances = Deployments(database), Instances(database, config.label)
         retirement = Retirement(driver, instances, edge.in_flight, config.run)
-        rollout = Rollout(driver, instances, Health(driver), config)
+        probe, readiness = Probe(driver), Readiness()
+        health = Health(driver, probe)
+        rollout = Rollout(driver, instances, health, config)
         registries = Registries(database, vault, engine)
         firewall = Firewall(config, BuildNetwork(config.build, engine).subnets_and_services)
-        networks, routing = Networks(config, projects, driver, firewall), Routing(config, releases, instances)
+        networks, routing = (
+            Networks(config, projects, driver, firewall),
+            Routing(config, releases, instances, readiness),
+        )
         settings, switches = DeploymentSettings(database, config.run), SwitchLocks()
         admission = Admission(settings)
         recreate = Recreate(driver, instances, retirement, rollout, routing, edge)
@@ -195,17 +205,31 @@ class Daemon:
             switches,
             settings,
         )
+        revival = Revival(config, releases, driver, domains, networks, settings)
+        liveness = Liveness(database, driver, instances, health, routing, retirement, revival, settings, switches)
+        health_watch = self._health_watch = HealthWatch(
+            database,
+            config.run,
+            apps,
+            releases,
+            instances,
+            domains,
+            edge,
+            routing,
+            switches,
+            probe,
+            readiness,
+            liveness,
+        )
         self._reconciler = Reconciler(
             config,
             apps,
             projects,
             builds,
-            releases,
             deployments,
             instances,
             retirement,
             driver,
-            domains,
             edge,
             repositories,
             lifecycle,
@@ -213,6 +237,7 @@ class Daemon:
             switches,
             networks,
             settings,
+            revival,
         )
         self._watch = Watch(apps, releases, deployments, instances, driver, edge, changes)
         housekeeping = Housekeeping(config.keep, events, jobs, deployments, releases, builder)
@@ -256,7 +281,7 @@ class Daemon:
             KeysResource(self._keys, self._users, self._ssh.disconnect_key),
             LogsResource(Logs(driver)),
             RunResource(one_offs),
-            ChecksResource(apps, releases),
+            ChecksResource(apps, releases, health_watch),
             PushesResource(receive.push),
             IntakeResource(apps, self._intake),
             RegistryResource(registries, releases),
@@ -283,6 +308,8 @@ class Daemon:
             stack.push_async_callback(self._reconciler.stop)
             self._watch.start()
             stack.push_async_callback(self._watch.stop)
+            self._health_watch.start()
+            stack.push_async_callback(self._health_watch.stop)
             await self._add_admin_key()
             api = Api(self._config.api_socket, self._apps, self._sessions, local_admin, self._resources)
             await api.start()

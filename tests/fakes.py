@@ -115,6 +115,18 @@ class FakeDriver:
         self._check_available()
         self.one_offs_by_name.clear()
 
+    async def exec_once(self, name: str, command: Sequence[str], timeout: float) -> tuple[int, str]:
+        self._check_available()
+        container = self.containers.get(name)
+        if container is None:
+            raise EngineNotFound(f"no such container: {name}")
+        if container.instance.state is not InstanceState.RUNNING:
+            raise EngineConflict(f"{name} is not running")
+        program = _parse(tuple(command))
+        if program.runs:
+            raise TimeoutError
+        return program.exit_code, b"".join(text for _, text in program.output).decode()
+
     async def logs(self, name: str, *, tail: int = 100, follow: bool = False) -> AsyncIterator[LogLine]:
         self._check_available()
         container = self.containers.get(name)

@@ -90,6 +90,11 @@ class Driver(Protocol):
         """Remove the containers of one-off commands whose daemon was killed. For the start of the daemon: it does not
         ask whether somebody still uses one."""
 
+    async def exec_once(self, name: str, command: Sequence[str], timeout: float) -> tuple[int, str]:
+        """Run a command inside a running instance, without input: its exit status (126 or 127 when it cannot be run)
+        and the start of its output. Raises TimeoutError after `timeout` seconds and ends the command, EngineNotFound
+        when there is no such instance, EngineError when it does not run."""
+
     def logs(self, name: str, *, tail: int = 100, follow: bool = False) -> AsyncIterator[LogLine]:
         """Lines an instance wrote, oldest first. A vanished instance ends the iteration. Undecodable bytes are
         shown as backslash escapes; lines are cut at 16 KiB."""

@@ -25,6 +25,7 @@ from paasd.drivers.docker_containers import (
     instance_of,
     state_of,
 )
+from paasd.drivers.docker_exec import exec_once
 from paasd.drivers.docker_logs import follow_logs
 from paasd.drivers.docker_one_off import DockerOneOff
 from paasd.drivers.docker_ports import host_ports, ports_in
@@ -135,6 +136,9 @@ class DockerDriver:
 
     async def remove_one_offs(self) -> None:
         await asyncio.gather(*(self._remove(container["Id"]) for container in await self._found(role=ONE_OFF)))
+
+    async def exec_once(self, name: str, command: Sequence[str], timeout: float) -> tuple[int, str]:
+        return await exec_once(self._engine, name, command, timeout)
 
     async def logs(self, name: str, *, tail: int = 100, follow: bool = False) -> AsyncIterator[LogLine]:
         instance = await self.inspect(name)

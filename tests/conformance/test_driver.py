@@ -242,6 +242,42 @@ async def test_logs_come_in_order_with_their_stream(rig: Rig) -> None:
     assert [line async for line in rig.driver.logs(spec.name, tail=1)] == lines[-1:]
 
 
+async def test_a_command_inside_an_instance_tells_its_status_and_output(rig: Rig) -> None:
+    await rig.network()
+    name = rig.spec().name
+    with pytest.raises(EngineNotFound):
+        await rig.driver.exec_once(name, sh("exit 0"), 5)
+    await rig.driver.start(rig.spec())
+    assert await rig.driver.exec_once(name, sh("echo hello; exit 3"), 5) == (3, "hello\n")
+    assert (await rig.driver.exec_once(name, ["/bin/nothing-of-this-name"], 5))[0] in (126, 127)
+    with pytest.raises(TimeoutError):
+        await rig.driver.exec_once(name, ("/bin/sleep", "3600"), 0.5)
+    await rig.halt(name)
+    with pytest.raises(EngineError):
+        await rig.driver.exec_once(name, sh("exit 0"), 5)
+
+
+@pytest.mark.engine
+async def test_a_command_that_takes_too_long_is_ended() -> None:
+    engine, label = DockerEngine("unix:///var/run/docker.sock"), f"paasd-test-{secrets.token_hex(4)}"
+    await ensure_test_image(engine)
+    driver = DockerDriver(engine, label)
+    rig = Rig(driver, label, lambda name: asyncio.sleep(0))
+    try:
+        await rig.network()
+        await driver.start(rig.spec())
+        with pytest.raises(TimeoutError):
+            await driver.exec_once(rig.spec().name, ("/bin/sleep", "3599"), 0.5)
+
+        async def is_gone() -> bool:
+            return "3599" not in (await driver.exec_once(rig.spec().name, ("/bin/ps",), 5))[1]
+
+        await until(is_gone)
+    finally:
+        await remove_all(engine, label)
+        await engine.close()
+
+
 async def test_followed_logs_end_when_the_instance_vanishes(rig: Rig) -> None:
     await rig.network()
     spec = rig.spec(command=sh("echo ready; sleep 3600"))
