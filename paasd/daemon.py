@@ -14,6 +14,7 @@ from paasd.admission import Admission
 from paasd.api.operations import Resource
 from paasd.api.server import Api
 from paasd.api.v1.apps import AppsResource
+from paasd.api.v1.autoscale import AutoscaleResource
 from paasd.api.v1.box import BoxResource
 from paasd.api.v1.build_settings import BuildSettingsResource
 from paasd.api.v1.builds import BuildsResource
@@ -34,6 +35,8 @@ from paasd.api.v1.registry import RegistryResource
 from paasd.api.v1.releases import ReleasesResource
 from paasd.api.v1.run import RunResource
 from paasd.apps import Apps
+from paasd.autoscale import Autoscaler
+from paasd.autoscale_rules import AutoscaleRules
 from paasd.build.app_images import AppImages
 from paasd.build.base_images import BaseImages
 from paasd.build.builder import Builder
@@ -240,6 +243,19 @@ class Daemon:
             revival,
         )
         self._watch = Watch(apps, releases, deployments, instances, driver, edge, changes)
+        rules = AutoscaleRules(database)
+        autoscaler = self._autoscaler = Autoscaler(
+            database,
+            rules,
+            apps,
+            releases,
+            instances,
+            driver,
+            edge,
+            changes,
+            switches,
+            config.run.autoscale_interval,
+        )
         housekeeping = Housekeeping(config.keep, events, jobs, deployments, releases, builder)
         self._workers = Workers(database, jobs, config.jobs, [*housekeeping.handlers()])
         self._subscriptions = Subscriptions(database, [])
@@ -282,6 +298,7 @@ class Daemon:
             LogsResource(Logs(driver)),
             RunResource(one_offs),
             ChecksResource(apps, releases, health_watch),
+            AutoscaleResource(rules, autoscaler),
             PushesResource(receive.push),
             IntakeResource(apps, self._intake),
             RegistryResource(registries, releases),
@@ -310,6 +327,8 @@ class Daemon:
             stack.push_async_callback(self._watch.stop)
             self._health_watch.start()
             stack.push_async_callback(self._health_watch.stop)
+            self._autoscaler.start()
+            stack.push_async_callback(self._autoscaler.stop)
             await self._add_admin_key()
             api = Api(self._config.api_socket, self._apps, self._sessions, local_admin, self._resources)
             await api.start()

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network
 
-from paasd.drivers.base import DriverEvent, Seen
+from paasd.drivers.base import DriverEvent, Seen, Usage
 from paasd.errors import EngineConflict, EngineNotFound, EngineUnavailable
 from paasd.models import Instance, InstanceSpec, InstanceState, LogLine
 
@@ -126,6 +126,11 @@ class FakeDriver:
         if program.runs:
             raise TimeoutError
         return program.exit_code, b"".join(text for _, text in program.output).decode()
+
+    async def usage(self, names: Sequence[str]) -> Mapping[str, Usage]:
+        self._check_available()
+        running = [c for name in names if (c := self.containers.get(name)) and c.instance.pid is not None]
+        return {c.spec.name: Usage(0.01, c.spec.limits.cpus, 2**20, c.spec.limits.memory) for c in running}
 
     async def logs(self, name: str, *, tail: int = 100, follow: bool = False) -> AsyncIterator[LogLine]:
         self._check_available()

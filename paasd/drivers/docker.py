@@ -14,7 +14,7 @@ from ipaddress import IPv4Network
 from typing import Any
 
 from paasd.docker_engine import DockerEngine
-from paasd.drivers.base import DriverEvent, Seen
+from paasd.drivers.base import DriverEvent, Seen, Usage
 from paasd.drivers.docker_containers import (
     APP,
     INSTANCE,
@@ -29,6 +29,7 @@ from paasd.drivers.docker_exec import exec_once
 from paasd.drivers.docker_logs import follow_logs
 from paasd.drivers.docker_one_off import DockerOneOff
 from paasd.drivers.docker_ports import host_ports, ports_in
+from paasd.drivers.docker_usage import UsageReader
 from paasd.errors import EngineConflict, EngineError, EngineNotFound, EngineUnavailable
 from paasd.models import Instance, InstanceSpec, LogLine
 
@@ -42,6 +43,7 @@ class DockerDriver:
     def __init__(self, engine: DockerEngine, label: str) -> None:
         self._engine = engine
         self._label = label
+        self._usage = UsageReader(engine)
         self._inspections = asyncio.Semaphore(_INSPECTIONS)
 
     async def ensure_network(self, name: str, subnets: Sequence[str], taken: Sequence[str] = ()) -> str:
@@ -139,6 +141,9 @@ class DockerDriver:
 
     async def exec_once(self, name: str, command: Sequence[str], timeout: float) -> tuple[int, str]:
         return await exec_once(self._engine, name, command, timeout)
+
+    async def usage(self, names: Sequence[str]) -> Mapping[str, Usage]:
+        return await self._usage.read(names)
 
     async def logs(self, name: str, *, tail: int = 100, follow: bool = False) -> AsyncIterator[LogLine]:
         instance = await self.inspect(name)
