@@ -96,7 +96,7 @@ class Check:
 
 def checks_of(listed: Sequence[Mapping[str, Any]], kind: CheckType, process_type: str, port: int) -> list[Check]:
     """The checks of one type, of those in `release.checks[process_type]` as `merged` makes them. `port` is $PORT."""
-    mine = [entry for entry in listed if entry.get("type", CheckType.STARTUP) == kind]
+    mine = [entry for entry in listed if entry.get("type", CheckType.STARTUP) == kind and _is_sound(entry)]
     is_web = process_type == "web"
     if any(entry.get(OFF) for entry in mine):
         return [Check(kind, uptime=WORKER_UPTIME)] if kind is CheckType.STARTUP else []
@@ -106,6 +106,15 @@ def checks_of(listed: Sequence[Mapping[str, Any]], kind: CheckType, process_type
     if is_web and not any((check.asks_http or check.listening) and not check.warn for check in checks):
         checks.append(Check(answer=True, port=port))  # it is about to get requests
     return checks or [Check(uptime=WORKER_UPTIME)]
+
+
+def _is_sound(entry: Mapping[str, Any]) -> bool:
+    """Releases made before everything was checked may hold anything."""
+    try:
+        check_settings({key: value for key, value in entry.items() if key in SETTINGS})
+    except InvalidInput:
+        return False
+    return True
 
 
 def _check(entry: Mapping[str, Any], kind: CheckType, is_web: bool, port: int) -> Check:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 import time
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from paasd.drivers.base import Driver
 from paasd.errors import EngineError
 from paasd.models import InstanceState
 from paasd.run.instances import InstanceRow
+from paasd.run.plain_http import NoHttp, status_of
 
 _MAX_BODY = 64 * 1024
 _MAX_SEEN = 200
@@ -58,22 +60,27 @@ class Probe:
             self._session = None
 
     async def _get(self, row: InstanceRow, check: Check, host: str) -> Answer:
-        url = f"{check.scheme}://{row.address}:{check.port}{check.path or '/'}"
-        headers = {"Host": host, "User-Agent": "paasd-health-check", **dict(check.headers)}
+        path = check.path or "/"
+        headers = {"Host": host, "User-Agent": "paasd-health-check", "Accept": "*/*", **dict(check.headers)}
         try:
+            if check.scheme == "http" and check.content is None:
+                return _judged(check, await status_of(row.address, check.port, path, headers), "")
+            url = f"{check.scheme}://{row.address}:{check.port}{path}"
             async with self._opened().get(url, headers=headers, allow_redirects=False) as response:
                 text = await _start_of(response) if check.content is not None else ""
                 return _judged(check, response.status, text)
-        except aiohttp.ClientConnectorError as error:
+        except TimeoutError:
+            raise
+        except OSError as error:  # aiohttp's own are OSErrors too
             return Answer(False, f"{check.what}: {_reason(error)} on port {check.port}", silent=True)
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            return Answer(False, f"{check.what}: {type(error).__name__}: {error}"[:_MAX_SEEN], silent=True)
+        except (NoHttp, aiohttp.ClientError, ValueError) as error:
+            return Answer(False, f"{check.what}: {error or type(error).__name__}"[:_MAX_SEEN], silent=True)
 
     async def _listen(self, row: InstanceRow, check: Check) -> Answer:
         try:
             _, writer = await asyncio.open_connection(row.address, check.port)
         except OSError as error:
-            return Answer(False, f"port {check.port}: {error.strerror or error}", silent=True)
+            return Answer(False, f"port {check.port}: {_reason(error)}", silent=True)
         writer.close()
         return Answer(True, f"port {check.port} takes connections")
 
@@ -123,5 +130,6 @@ def _judged(check: Check, status: int, text: str) -> Answer:
     return Answer(True, f"{check.what} answered {status}")
 
 
-def _reason(error: aiohttp.ClientConnectorError) -> str:
-    return (error.os_error.strerror or str(error.os_error)).lower()
+def _reason(error: OSError) -> str:
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    return os.strerror(cause.errno).lower() if cause.errno else str(cause) or type(cause).__name__

@@ -118,6 +118,11 @@ def test_switched_off_checks_are_not_asked() -> None:
     assert of(merged({}, {"*": {"off": ["startup"]}})["web"]) == [Check(uptime=3.0)]
 
 
+def test_what_an_old_release_holds_and_makes_no_sense_is_left_out() -> None:
+    assert of([{"command": "true"}, {"httpHeaders": "x"}, {"path": "/ok"}]) == [Check(path="/ok", port=5000)]
+    assert of([{"command": "true"}]) == [Check(answer=True, port=5000)]
+
+
 def test_settings_that_do_not_exist_are_refused() -> None:
     with pytest.raises(InvalidInput, match="unknown check setting"):
         check_settings({"colour": 1})
