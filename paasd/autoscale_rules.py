@@ -5,6 +5,7 @@ and nothing within a tenth of it."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -154,7 +155,7 @@ def _scaled(current: int, ratio: float) -> int:
 
 
 class AutoscaleRules:
-    """The families `autoscale.<process type>` of the app's settings."""
+    """The families `autoscale.<process type>` of the app's settings, over app.json of the live release."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -165,16 +166,27 @@ class AutoscaleRules:
 
     async def all(self) -> dict[str, dict[str, Rule]]:
         """Of the whole box, by app id and process type."""
-        found: dict[str, dict[str, Rule]] = {}
-        for (app_id, family), values in (await of_families(self._database, _PREFIX)).items():
-            found.setdefault(app_id, {})[family.removeprefix(_PREFIX)] = _rule(values)
-        return found
+        values = await self._of_releases()
+        for (app_id, family), own in (await of_families(self._database, _PREFIX)).items():
+            types = values.setdefault(app_id, {})
+            process_type = family.removeprefix(_PREFIX)
+            types[process_type] = {**types.get(process_type, {}), **own}
+        return {app_id: {name: _rule(one) for name, one in types.items()} for app_id, types in values.items()}
+
+    async def _of_releases(self) -> dict[str, dict[str, dict[str, str]]]:
+        """What app.json says in the releases that are live."""
+        rows = await self._database.fetch(
+            "SELECT apps.id, releases.app_json FROM apps JOIN releases ON releases.id = apps.release_id"
+            " WHERE instr(releases.app_json, '\"autoscaling\"')"
+        )
+        return {row["id"]: json.loads(row["app_json"]).get("autoscaling", {}) for row in rows}
 
     async def change(self, actor: Actor, app: App, process_type: str, changes: Mapping[str, str | None]) -> None:
         """Raises InvalidInput, also for what does not make a rule together with what was set before."""
         settings = self._settings(process_type)
         family = settings.family
-        after = await settings.get(app)
+        in_release = (await self._of_releases()).get(app.id, {}).get(process_type, {})
+        after = {**in_release, **await settings.get(app)}
         after |= {family.known(key): family.checked(key, value) if value else "" for key, value in changes.items()}
         _check(process_type, {key: value for key, value in after.items() if value})
         await settings.change(actor, app, changes)
@@ -184,8 +196,19 @@ class AutoscaleRules:
         await settings.change(actor, app, dict.fromkeys(await settings.get(app)))
 
     def _settings(self, process_type: str) -> AppSettings:
-        name = f"{_PREFIX}{checked_process_type(process_type)}"
-        return AppSettings(self._database, Family(name, COMMAND, "autoscale setting", KEYS))
+        return AppSettings(self._database, _family(process_type))
+
+
+def checked_rule(process_type: str, values: Mapping[str, str]) -> dict[str, str]:
+    """A whole rule, its values in their usual form. Raises InvalidInput."""
+    family = _family(process_type)
+    found = {family.known(key): family.checked(key, value) for key, value in values.items()}
+    _check(process_type, found)
+    return found
+
+
+def _family(process_type: str) -> Family:
+    return Family(f"{_PREFIX}{checked_process_type(process_type)}", COMMAND, "autoscale setting", KEYS)
 
 
 def _check(process_type: str, values: Mapping[str, str]) -> None:

@@ -73,9 +73,11 @@ class Watched:
     asking: bool = False
     samples: deque[Sample] = field(default_factory=lambda: deque(maxlen=_KEPT))
 
-    def note(self, answer: Answer) -> bool:
-        """True when it began or ceased to fail."""
+    def note(self, answer: Answer, *, counts: bool = True) -> bool:
+        """True when it began or ceased to fail. A failure that does not count is only remembered."""
         self.samples.append(Sample(time.time(), answer))
+        if not answer.ok and not counts:
+            return False
         self.failures = 0 if answer.ok else self.failures + 1
         before = self.failing
         self.failing = not answer.ok and (before or self.failures >= self.check.attempts)
@@ -226,7 +228,8 @@ class HealthWatch:
         try:
             subject = watched.subject
             answer = await self._probe(subject.row, watched.check, subject.host)
-            if watched.note(answer):
+            # Whoever holds the lock may have stopped the instance, as the strategy recreate does.
+            if watched.note(answer, counts=not self._switches.is_held(subject.app)):
                 await self._judge(subject, watched)
         finally:
             watched.due = time.monotonic() + max(_LEAST_WAIT, watched.check.wait)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from paasd import events
+from paasd import events, failpoints
 from paasd.checks import Check
 from paasd.database import Database
 from paasd.deploy_settings import DeploymentSettings, Strategy
@@ -78,8 +78,8 @@ class Liveness:
         self._under_way: set[tuple[str, str]] = set()
         """Apps, by id, and process types of which an instance is being restarted."""
         self._restarts: dict[str, _Restarts] = {}
-        self._refused: dict[str, float] = {}
-        """When a restart could not be begun, by instance."""
+        self._asked: dict[str, float] = {}
+        """When a restart was last asked for, by instance."""
 
     def restarts(self, name: str) -> int:
         found = self._restarts.get(name)
@@ -88,13 +88,13 @@ class Liveness:
     def forget_others(self, names: Collection[str]) -> None:
         """Only these instances still exist."""
         self._restarts = {name: found for name, found in self._restarts.items() if name in names}
-        self._refused = {name: at for name, at in self._refused.items() if name in names}
+        self._asked = {name: at for name, at in self._asked.items() if name in names}
 
     def may_restart(self, row: InstanceRow) -> bool:
         """Not while another one of its kind is being restarted, and not too soon after its own last restart."""
         if (row.app_id, row.process_type) in self._under_way:
             return False
-        if time.monotonic() - self._refused.get(row.name, -_RETRY) < _RETRY:
+        if time.monotonic() - self._asked.get(row.name, -_RETRY) < _RETRY:
             return False
         found = self._restarts.get(row.name)
         if found is None:
@@ -106,38 +106,51 @@ class Liveness:
 
     async def restart(self, patient: Patient) -> bool:
         """Drain, stop, start, check. True when it is well again; False also when it could not be begun right now."""
-        key = patient.app.id, patient.row.process_type
+        app, row = patient.app, patient.row
+        key = app.id, row.process_type
         self._under_way.add(key)
+        self._asked[row.name] = time.monotonic()
         try:
+            if self._switches.is_held(app) or not await self._is_ours(app, row):
+                return False
             return await self._restart(patient)
         except PaasdError as error:
-            _log.warning("%s cannot be restarted: %s", patient.row.name, error.detail)
-            await self._record(patient, "instance.restart_failed", reason=error.detail)
+            _log.warning("%s cannot be restarted: %s", row.name, error.detail)
             return False
         finally:
             self._under_way.discard(key)
 
     async def _restart(self, patient: Patient) -> bool:
-        app, row = patient.app, patient.row
-        if self._switches.is_held(app) or not await self._is_ours(app, row):
-            self._refused[row.name] = time.monotonic()
-            return False
+        row = patient.row
         restarts = self._restarts.setdefault(row.name, _Restarts())
         restarts.count, restarts.last = restarts.count + 1, time.monotonic()
         _log.warning("restarting %s: %s", row.name, patient.seen)
         await self._record(patient, "instance.restarting", seen=patient.seen, restart=restarts.count)
         started = time.monotonic()
+        try:
+            if not await self._start_anew(patient):
+                return False
+        except PaasdError as error:
+            await self._record(patient, "instance.restart_failed", reason=error.detail)
+            raise
+        finally:
+            restarts.last = time.monotonic()
+        await self._record(patient, "instance.restarted", seconds=round(time.monotonic() - started, 1))
+        return True
+
+    async def _start_anew(self, patient: Patient) -> bool:
+        """False when it is not ours to restart any more."""
+        app, row = patient.app, patient.row
         await self._drain(app, row)
         settings = await self._settings.of(app)
         async with self._switches.of(app):
             if not await self._is_ours(app, row):
                 return False
             await self._driver.stop(row.name, settings.stop_timeout)
-            restarts.last = time.monotonic()
+            await failpoints.hit("unhealthy-stopped")
             await self._revival.start(app, row)
         deadline = time.monotonic() + settings.start_timeout
         await self._health.wait(app, row, patient.startup, patient.host, deadline, _log.info)
-        await self._record(patient, "instance.restarted", seconds=round(time.monotonic() - started, 1))
         return True
 
     async def _is_ours(self, app: App, row: InstanceRow) -> bool:

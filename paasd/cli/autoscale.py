@@ -61,7 +61,9 @@ def report(cli: Cli, app: str, as_json: bool) -> None:
 @click.pass_obj
 def unset(cli: Cli, app: str, process_type: str | None) -> None:
     """Stop autoscaling; the instances stay as they are."""
-    cli.client.request("DELETE", app_path(app, "autoscale"), {"process_type": process_type})
+    left = cli.client.request("DELETE", app_path(app, "autoscale"), {"process_type": process_type})
+    if process_type in left if process_type else left:
+        return cli.console.print("-----> What was set is unset; what app.json of the live release says holds")
     cli.console.print(f"-----> {app} {process_type + ' ' if process_type else ''}is not autoscaled any more")
 
 

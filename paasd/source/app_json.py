@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from paasd.autoscale_rules import checked_rule
 from paasd.checks import parse_all
 from paasd.errors import InvalidInput, SourceRejected
 from paasd.models import ConfigVarNeed
@@ -17,6 +18,7 @@ FILE = "app.json"
 _MAX_QUANTITY = 100
 _KNOWN = {"name", "description", "keywords", "website", "repository", "logo", "success_url", "stack", "image"}
 _USED = {"env", "scripts", "buildpacks", "formation", "healthchecks", "cron"}
+_AUTOSCALING = {"min": "min_quantity", "max": "max_quantity", "cooldown": "cooldown_period_seconds"}
 _CRON_FIELD = re.compile(r"[0-9A-Za-z*,/?#LW-]+")
 
 
@@ -36,7 +38,12 @@ def parse(text: str | None) -> AppJson:
         return AppJson()
     document = json_document(FILE, text)
     scripts = _scripts(document)
-    kept = {"formation": _formation(document), "cron": _cron(document), "scripts": scripts}
+    kept = {
+        "formation": _formation(document),
+        "autoscaling": _autoscaling(document),
+        "cron": _cron(document),
+        "scripts": scripts,
+    }
     healthchecks, unused_checks = _healthchecks(document)
     unused = [f"{FILE}: {key}" for key in sorted(set(document) - _KNOWN - _USED)]
     return AppJson(
@@ -122,6 +129,43 @@ def _formation(document: Mapping[str, Any]) -> dict[str, int]:
             found[process_type(name)] = quantity
         except InvalidInput as error:
             raise SourceRejected(f"app.json: formation: {error.detail}", hint=error.hint) from error
+    return found
+
+
+def _autoscaling(document: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Settings of `autoscale:set` by process type. Of the triggers those by use of CPU and memory are known."""
+    found = {}
+    for name, value in table(FILE, document, "formation").items():
+        given = value.get("autoscaling") if isinstance(value, dict) else None
+        if given is None:
+            continue
+        where = f"app.json: formation.{name}.autoscaling"
+        if not isinstance(given, dict):
+            raise SourceRejected(f"{where} must be an object")
+        settings = {key: given[theirs] for key, theirs in _AUTOSCALING.items() if given.get(theirs) is not None}
+        settings |= _triggers(given.get("triggers", []), where)
+        try:
+            found[name] = checked_rule(name, {key: str(value) for key, value in settings.items()})
+        except InvalidInput as error:
+            raise SourceRejected(f"{where}: {error.detail}", hint=error.hint) from error
+    return found
+
+
+def _triggers(triggers: Any, where: str) -> dict[str, Any]:
+    if not isinstance(triggers, list):
+        raise SourceRejected(f"{where}.triggers must be a list")
+    found = {}
+    for number, trigger in enumerate(triggers):
+        kind = trigger.get("type") if isinstance(trigger, dict) else None
+        metadata = trigger.get("metadata") if isinstance(trigger, dict) else None
+        if kind not in ("cpu", "memory") or not isinstance(metadata, dict):
+            raise SourceRejected(
+                f"{where}.triggers[{number}] is not by use of cpu or memory",
+                hint="Set others with autoscale:set, and leave them out of app.json.",
+            )
+        if metadata.get("type", "Utilization") != "Utilization":
+            raise SourceRejected(f"{where}.triggers[{number}].metadata.type must be Utilization")
+        found[kind] = metadata.get("value", "")
     return found
 
 

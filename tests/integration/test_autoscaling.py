@@ -71,6 +71,18 @@ def test_load_brings_instances_and_quiet_takes_them_away(box: Box) -> None:
     eventually(lambda: box.differences() == [])
 
 
+def test_app_json_may_say_it_and_the_command_says_more(box: Box) -> None:
+    trigger = {"type": "cpu", "metadata": {"type": "Utilization", "value": "70"}}
+    autoscaling = {"min_quantity": 2, "max_quantity": 3, "cooldown_period_seconds": 60, "triggers": [trigger]}
+    formation = {"formation": {"web": {"quantity": 1, "autoscaling": autoscaling}}}
+    done = box.push(box.repository(app(app__json=json.dumps(formation))), "told")
+    assert done.status == 0, done.all
+    eventually(lambda: live(box, "told") == ["web.1", "web.2"], 40)
+    assert box.ssh("autoscale:set", "told", "web", "min=1").status == 0
+    rule = box.json("autoscale:report", "told")["web"]["rule"]
+    assert (rule["min"], rule["max"], rule["cpu"], rule["cooldown"]) == (1, 3, 70.0, 60.0)
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

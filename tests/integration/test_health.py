@@ -229,3 +229,16 @@ def test_checks_are_set_reported_and_switched(box: Box, name: str) -> None:
     assert len(report(box, name)["web.1"]["checks"]) == 2
     refused = box.ssh("checks:set", name, "web", "--type", "liveness", "--uptime", "5")
     assert refused.status != 0 and "for ever" in refused.err
+
+
+def test_a_restart_that_a_killed_daemon_left_half_done_is_finished(new_box: Any) -> None:
+    box = new_box(_SETTINGS).start("unhealthy-stopped:kill")
+    pushed(box, "halfway", {"web": [_LIVE]}, web=2)
+    first = instances(box, "halfway")[0]
+    ask(first, "/set/live/500")
+    assert box.process.wait(30) != 0
+    assert first["name"] not in {name for c in box.containers() for name in (n.strip("/") for n in c["Names"])}
+    box.start()
+    eventually(lambda: box.differences() == [])
+    assert ask(first, "/live") == 200
+    assert box.get("halfway").status == 200

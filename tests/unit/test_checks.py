@@ -151,6 +151,13 @@ def test_a_check_fails_after_its_attempts_and_passes_at_once() -> None:
     ]
 
 
+def test_failures_while_the_release_is_changed_do_not_count() -> None:
+    check = Check(LIVENESS, path="/", attempts=1)
+    watched = Watched(Subject(None, row("one"), (check,), ""), check, 0.0)  # type: ignore[arg-type]
+    assert not watched.note(Answer(False, "no"), counts=False) and not watched.failing
+    assert watched.note(Answer(False, "no")) and watched.note(Answer(True, "yes"), counts=False)
+
+
 def test_restarts_come_with_growing_pauses() -> None:
     assert [pause_before(n) for n in range(1, 9)] == [0, 10, 20, 40, 80, 160, 300, 300]
 

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from paasd.checks import Check
 from paasd.run.instances import InstanceRow
@@ -114,3 +121,27 @@ async def test_a_server_that_never_answers_is_left_after_the_timeout() -> None:
         assert (await probed(Check(listening=True, port=port))).ok
         async with asyncio.timeout(5):
             await ended.wait()
+
+
+@pytest.mark.parametrize("content", [None, "hello"])
+async def test_https_takes_any_certificate(tmp_path: Path, content: str | None) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(self_signed(tmp_path))
+    served = await asyncio.start_server(saying(OK), "127.0.0.1", 0, ssl=context)
+    async with served:
+        port = served.sockets[0].getsockname()[1]
+        answer = await probed(Check(path="/up", scheme="https", port=port, content=content))
+    assert answer.ok, answer
+
+
+def self_signed(folder: Path) -> Path:
+    """A key and a certificate that nobody trusts, in one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "nobody")])
+    today = datetime.now(UTC)
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(1).not_valid_before(today).not_valid_after(today + timedelta(days=1))
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path = folder / "pair.pem"
+    path.write_bytes(private + builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
+    return path
