@@ -66,6 +66,7 @@ from paasd.drivers.docker import DockerDriver
 from paasd.errors import AlreadyExists, Cancelled, PaasdError
 from paasd.events import Events, Subscriptions
 from paasd.go_live import GoLive
+from paasd.health_subjects import Subjects
 from paasd.health_watch import HealthWatch
 from paasd.housekeeping import Housekeeping
 from paasd.identity.sessions import Sessions
@@ -212,11 +213,9 @@ class Daemon:
         liveness = Liveness(database, driver, instances, health, routing, retirement, revival, settings, switches)
         health_watch = self._health_watch = HealthWatch(
             database,
-            config.run,
+            Subjects(config.run, apps, releases, instances, domains),
             apps,
-            releases,
             instances,
-            domains,
             edge,
             routing,
             switches,

@@ -5,27 +5,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
-from collections import deque
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Coroutine
 from typing import Any
 
 from paasd import events
 from paasd.apps import Apps
-from paasd.checks import Check, CheckType, checks_of, merged
-from paasd.config import RunConfig
+from paasd.checks import Check, CheckType
 from paasd.database import Database
 from paasd.errors import PaasdError
+from paasd.health_subjects import LASTING, LEAST_WAIT, Subject, Subjects, Watched, facts, new, order, seen, shape
 from paasd.liveness import Liveness, Patient
 from paasd.models import App
-from paasd.release import Releases
-from paasd.route.domains import Domains
 from paasd.route.edge import Edge
 from paasd.routing import Routing
-from paasd.run.instances import InstanceRow, Instances
-from paasd.run.probe import Answer, Probe
+from paasd.run.instances import Instances
+from paasd.run.probe import Probe
 from paasd.run.readiness import Readiness
 from paasd.switch_locks import SwitchLocks
 
@@ -35,68 +30,15 @@ _TICK = 0.25
 _REFRESH, _LEAST_REFRESH = 30.0, 1.0
 """Seconds between two looks at what there is to check: at most, and at least when events come."""
 _AT_ONCE = 32
-_LEAST_WAIT = 1.0
-_KEPT = 60
-"""What was seen last of each check."""
-_LASTING = (CheckType.LIVENESS, CheckType.READINESS)
-
-
-@dataclass(frozen=True)
-class Sample:
-    at: float
-    answer: Answer
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A live instance with its checks."""
-
-    app: App
-    row: InstanceRow
-    checks: tuple[Check, ...]
-    host: str
-
-    def of(self, *kinds: CheckType) -> list[Check]:
-        return [check for check in self.checks if check.type in kinds]
-
-
-@dataclass
-class Watched:
-    """One check of one live instance."""
-
-    subject: Subject
-    check: Check
-    due: float
-    failures: int = 0
-    """In a row."""
-    failing: bool = False
-    asking: bool = False
-    samples: deque[Sample] = field(default_factory=lambda: deque(maxlen=_KEPT))
-
-    def note(self, answer: Answer, *, counts: bool = True) -> bool:
-        """True when it began or ceased to fail. A failure that does not count is only remembered."""
-        self.samples.append(Sample(time.time(), answer))
-        if not answer.ok and not counts:
-            return False
-        self.failures = 0 if answer.ok else self.failures + 1
-        before = self.failing
-        self.failing = not answer.ok and (before or self.failures >= self.check.attempts)
-        return self.failing != before
-
-    def begin_anew(self) -> None:
-        self.failures, self.failing = 0, False
-        self.due = time.monotonic() + self.check.initial_delay + min(self.check.wait, 5.0)
 
 
 class HealthWatch:
     def __init__(
         self,
         database: Database,
-        config: RunConfig,
+        subjects: Subjects,
         apps: Apps,
-        releases: Releases,
         instances: Instances,
-        domains: Domains,
         edge: Edge,
         routing: Routing,
         switches: SwitchLocks,
@@ -105,11 +47,9 @@ class HealthWatch:
         liveness: Liveness,
     ) -> None:
         self._database = database
-        self._config = config
+        self._subjects = subjects
         self._apps = apps
-        self._releases = releases
         self._instances = instances
-        self._domains = domains
         self._edge = edge
         self._routing = routing
         self._switches = switches
@@ -117,8 +57,8 @@ class HealthWatch:
         self._readiness = readiness
         self._liveness = liveness
         self._watched: dict[tuple[str, Check], Watched] = {}
-        self._released: dict[str, tuple[Mapping[str, Any], int]] = {}
-        """Checks and port of the releases that are live, by id."""
+        self._of_instance: dict[str, list[Watched]] = {}
+        """The same by instance."""
         self._unrouted: dict[str, App] = {}
         """Apps whose route is not yet what their instances are ready for."""
         self._asking = 0
@@ -159,43 +99,23 @@ class HealthWatch:
     # what there is to check
 
     async def _refresh(self, *, first: bool) -> None:
-        subjects = await self._subjects(await self._apps.all())
-        wanted = {(s.row.name, check): s for s in subjects for check in s.of(*_LASTING)}
+        subjects = await self._subjects.all()
+        wanted = {(s.row.name, check): s for s in subjects for check in s.of(*LASTING)}
         for key in self._watched.keys() - wanted.keys():
             del self._watched[key]
         for key, subject in wanted.items():
             if known := self._watched.get(key):
                 known.subject = subject
             else:
-                self._watched[key] = _new(subject, key[1], first)
+                self._watched[key] = new(subject, key[1], first)
+        self._of_instance = {}
+        for (name, _), watched in self._watched.items():
+            self._of_instance.setdefault(name, []).append(watched)
         names = {subject.row.name for subject in subjects}
         self._readiness.forget_others(names)
         self._liveness.forget_others(names)
         for subject in subjects:  # a check that is not asked any more keeps nobody out
             await self._judge(subject, None)
-
-    async def _subjects(self, apps: Sequence[App]) -> list[Subject]:
-        """The live instances of these apps."""
-        by_id = {app.id: app for app in apps if not app.stopped}
-        said = await self._apps.all_checks()
-        rows = [row for row in await self._instances.all() if row.state == "live" and row.app_id in by_id]
-        used = {row.release_id for row in rows}
-        self._released = {release_id: found for release_id, found in self._released.items() if release_id in used}
-        found = []
-        for row in rows:
-            app = by_id[row.app_id]
-            in_release, port = await self._of_release(app, row.release_id)
-            listed = merged(in_release, said.get(app.id, {})).get(row.process_type, [])
-            checks = tuple(check for kind in CheckType for check in checks_of(listed, kind, row.process_type, port))
-            found.append(Subject(app, row, checks, ""))
-        hosts = {app_id: (await self._domains.of(by_id[app_id]))[0] for app_id in {row.app_id for row in rows}}
-        return [Subject(s.app, s.row, s.checks, hosts[s.app.id]) for s in found]
-
-    async def _of_release(self, app: App, release_id: str) -> tuple[Mapping[str, Any], int]:
-        if release_id not in self._released:
-            release = await self._releases.get(app, release_id)
-            self._released[release_id] = release.checks, release.port or self._config.port
-        return self._released[release_id]
 
     # asking
 
@@ -232,15 +152,16 @@ class HealthWatch:
             if watched.note(answer, counts=not self._switches.is_held(subject.app)):
                 await self._judge(subject, watched)
         finally:
-            watched.due = time.monotonic() + max(_LEAST_WAIT, watched.check.wait)
+            watched.due = time.monotonic() + max(LEAST_WAIT, watched.check.wait)
             watched.asking = False
             self._asking -= 1
 
     async def _restart(self, watched: Watched) -> None:
-        subject, seen = watched.subject, watched.samples[-1].answer.seen
-        patient = Patient(subject.app, subject.row, subject.of(CheckType.STARTUP), subject.host, seen)
+        subject = watched.subject
+        why = watched.samples[-1].answer.seen
+        patient = Patient(subject.app, subject.row, subject.of(CheckType.STARTUP), subject.host, why)
         if await self._liveness.restart(patient):
-            for other in self._of_instance(subject.row.name):
+            for other in self._of_instance.get(subject.row.name, ()):
                 other.begin_anew()
             await self._judge(subject, None)
 
@@ -250,7 +171,7 @@ class HealthWatch:
         """Tell what changed, and bring the route in line. A failed liveness check keeps requests away too, until the
         restart has helped."""
         name = subject.row.name
-        ready = not any(watched.failing and not watched.check.warn for watched in self._of_instance(name))
+        ready = not any(watched.failing and not watched.check.warn for watched in self._of_instance.get(name, ()))
         news = self._readiness.mark(name, ready)
         if changed is not None:
             await self._tell(changed, ready)
@@ -295,14 +216,11 @@ class HealthWatch:
                 _log.warning("the route of %s is left to the reconciler: %s", app.name, error.detail)
             self._unrouted.pop(app.id, None)
 
-    def _of_instance(self, name: str) -> list[Watched]:
-        return [watched for (instance, _), watched in self._watched.items() if instance == name]
-
     # for people
 
     async def report(self, app: App) -> list[dict[str, Any]]:
         """Each live instance, and what was seen of its liveness and readiness checks."""
-        subjects = await self._subjects([app])
+        subjects = await self._subjects.of(app)
         return [self._shape(subject) for subject in sorted(subjects, key=lambda s: (s.row.process_type, s.row.number))]
 
     def _shape(self, subject: Subject) -> dict[str, Any]:
@@ -312,7 +230,7 @@ class HealthWatch:
             "name": name,
             "ready": self._readiness.is_ready(name),
             "restarts": self._liveness.restarts(name),
-            "checks": [_shape(check, self._watched.get((name, check))) for check in sorted(subject.checks, key=_order)],
+            "checks": [shape(check, self._watched.get((name, check))) for check in sorted(subject.checks, key=order)],
         }
 
     async def run(self, app: App) -> list[dict[str, Any]]:
@@ -323,43 +241,9 @@ class HealthWatch:
             async with gate:
                 answer = await self._probe(subject.row, check, subject.host)
             title = f"{subject.row.process_type}.{subject.row.number}"
-            return {"instance": title, **_facts(check), "ok": answer.ok, **_seen(answer)}
+            return {"instance": title, **facts(check), "ok": answer.ok, **seen(answer)}
 
-        subjects = await self._subjects([app])
-        asked = (ask(subject, check) for subject in subjects for check in sorted(subject.checks, key=_order))
+        subjects = await self._subjects.of(app)
+        asked = (ask(subject, check) for subject in subjects for check in sorted(subject.checks, key=order))
         found = await asyncio.gather(*asked)
         return sorted(found, key=lambda result: str(result["instance"]))
-
-
-def _new(subject: Subject, check: Check, first: bool) -> Watched:
-    """Spread, so that not all come at once; after a start of the daemon the instance has run for long."""
-    delay = random.uniform(0, max(_LEAST_WAIT, check.wait)) + (0.0 if first else check.initial_delay)
-    return Watched(subject, check, time.monotonic() + delay)
-
-
-def _order(check: Check) -> int:
-    return list(CheckType).index(check.type)
-
-
-def _facts(check: Check) -> dict[str, Any]:
-    return {"type": str(check.type), "check": check.name or check.what, "warn": check.warn}
-
-
-def _seen(answer: Answer) -> dict[str, Any]:
-    return {"seen": answer.seen, "seconds": round(answer.seconds, 4)}
-
-
-def _shape(check: Check, watched: Watched | None) -> dict[str, Any]:
-    samples: Iterable[Sample] = watched.samples if watched else ()
-    listed = [{"at": sample.at, "ok": sample.answer.ok, **_seen(sample.answer)} for sample in samples]
-    state = "startup only" if check.type is CheckType.STARTUP else "not asked yet"
-    if watched and listed:
-        wrong = f"{watched.failures} of {check.attempts} attempts failed"
-        state = "failing" if watched.failing else wrong if watched.failures else "passing"
-    return {
-        **_facts(check),
-        "every": check.wait,
-        "state": state,
-        "last": listed[-1] if listed else None,
-        "history": listed,
-    }

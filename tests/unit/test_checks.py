@@ -10,7 +10,7 @@ import pytest
 
 from paasd.checks import Check, CheckType, check_settings, checks_of, laid_over, merged, parse_all
 from paasd.errors import InvalidInput
-from paasd.health_watch import Subject, Watched
+from paasd.health_subjects import Subject, Watched
 from paasd.liveness import pause_before
 from paasd.run.instances import InstanceRow
 from paasd.run.probe import Answer
