@@ -100,6 +100,17 @@ async def copy_settings(tx: Transaction, app: App, other: App, families: Collect
             await put(tx, other, row["family"], row["key"], row["value"])
 
 
+async def of_families(database: Database, prefix: str) -> dict[tuple[str, str], dict[str, str]]:
+    """What was set on the whole box in families whose names begin so, by app id and family."""
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    rows = await database.fetch(
+        "SELECT app_id, family, key, value FROM app_settings WHERE substr(family, 1, ?) = ?", len(prefix), prefix
+    )
+    for row in rows:
+        found.setdefault((row["app_id"], row["family"]), {})[row["key"]] = row["value"]
+    return found
+
+
 async def put(tx: Transaction, app: App, family: str, key: str, value: str | None) -> None:
     """Write or take away one value, checked by the caller."""
     await tx.execute("DELETE FROM app_settings WHERE app_id = ? AND family = ? AND key = ?", app.id, family, key)

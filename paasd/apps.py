@@ -154,12 +154,20 @@ class Apps:
         return await self.refresh(app)
 
     async def checks(self, app: App) -> dict[str, Any]:
-        """What `checks:set` said, by process type."""
+        """What `checks:set` and `checks:disable` said, by process type: settings by type of check, and under `off` the
+        types that are not checked."""
         row = await self._database.fetch_one("SELECT checks FROM apps WHERE id = ?", app.id)
         return dict(json.loads(row["checks"])) if row else {}
 
-    async def set_checks(self, app: App, checks: Mapping[str, Any]) -> None:
-        await self._set(app, "checks", json.dumps(checks))
+    async def all_checks(self) -> dict[str, dict[str, Any]]:
+        """The same of every app on the box for which it said something, by app id."""
+        rows = await self._database.fetch("SELECT id, checks FROM apps WHERE checks != '{}'")
+        return {row["id"]: json.loads(row["checks"]) for row in rows}
+
+    async def set_checks(self, actor: Actor, app: App, checks: Mapping[str, Any]) -> None:
+        async with self._database.transaction() as tx:
+            await tx.execute("UPDATE apps SET checks = ? WHERE id = ?", json.dumps(checks), app.id)
+            await events.record(tx, "checks.set", organization_id=app.organization_id, actor=actor.name, app=app.name)
 
     async def _set(self, app: App, column: str, value: str | int) -> None:
         async with self._database.transaction() as tx:

@@ -119,6 +119,8 @@ class RunConfig:
     """Seconds between SIGTERM and SIGKILL."""
     port: int = 5000
     """$PORT of web instances."""
+    autoscale_interval: float = 15.0
+    """Seconds between two looks at what autoscaled apps use."""
     firewall: bool = True
     """Keep instances away from the host's services and the metadata address (needs CAP_NET_ADMIN)."""
 

@@ -15,6 +15,7 @@ from paasd.admission import Admission
 from paasd.api.operations import Resource
 from paasd.api.server import Api
 from paasd.api.v1.apps import AppsResource
+from paasd.api.v1.autoscale import AutoscaleResource
 from paasd.api.v1.box import BoxResource
 from paasd.api.v1.build_settings import BuildSettingsResource
 from paasd.api.v1.builds import BuildsResource
@@ -39,6 +40,8 @@ from paasd.api.v1.resources import ResourcesResource
 from paasd.api.v1.run import RunResource
 from paasd.api.v1.storage import StorageResource
 from paasd.apps import Apps
+from paasd.autoscale import Autoscaler
+from paasd.autoscale_rules import AutoscaleRules
 from paasd.build.app_images import AppImages
 from paasd.build.base_images import BaseImages
 from paasd.build.builder import Builder
@@ -72,6 +75,8 @@ from paasd.enter import Enter
 from paasd.errors import AlreadyExists, Cancelled, EngineUnavailable, PaasdError
 from paasd.events import Events, Subscriptions
 from paasd.go_live import GoLive
+from paasd.health_subjects import Subjects
+from paasd.health_watch import HealthWatch
 from paasd.housekeeping import Housekeeping
 from paasd.identity.sessions import Sessions
 from paasd.identity.ssh_keys import SshKeys
@@ -79,6 +84,7 @@ from paasd.identity.users import Users
 from paasd.jobs.table import Jobs
 from paasd.jobs.workers import Workers
 from paasd.lifecycle import Lifecycle
+from paasd.liveness import Liveness
 from paasd.one_off import OneOffs
 from paasd.pid_file import PidFile
 from paasd.pipelines import Pipelines
@@ -93,6 +99,7 @@ from paasd.reconcile import Reconciler
 from paasd.recreate import Recreate
 from paasd.release import Releases
 from paasd.resources import Resources
+from paasd.revival import Revival
 from paasd.route.domains import Domains
 from paasd.route.edge import Edge
 from paasd.routing import Routing
@@ -101,6 +108,8 @@ from paasd.run.health import Health
 from paasd.run.instances import Instances
 from paasd.run.logs import Logs
 from paasd.run.networks import Networks
+from paasd.run.probe import Probe
+from paasd.run.readiness import Readiness
 from paasd.run.retire import Retirement
 from paasd.run.rollout import Rollout
 from paasd.run.runs import Runs
@@ -151,10 +160,15 @@ class Daemon:
         deployments, instances = Deployments(database), Instances(database, config.label)
         resources = Resources(database, config.run)
         retirement = Retirement(driver, instances, edge.in_flight, config.run)
-        rollout = Rollout(driver, instances, Health(driver), config, resources)
+        probe, readiness = Probe(driver), Readiness()
+        health = Health(driver, probe)
+        rollout = Rollout(driver, instances, health, config, resources)
         registries = Registries(database, vault, engine)
         firewall = Firewall(config, BuildNetwork(config.build, engine).subnets_and_services)
-        networks, routing = Networks(config, projects, driver, firewall), Routing(config, releases, instances)
+        networks, routing = (
+            Networks(config, projects, driver, firewall),
+            Routing(config, releases, instances, readiness),
+        )
         settings, switches = DeploymentSettings(database, config.run), SwitchLocks()
         admission = Admission(settings)
         recreate = Recreate(driver, instances, retirement, rollout, routing, edge)
@@ -215,17 +229,29 @@ class Daemon:
         )
         snapshots = Snapshots(config, storage, volumes, apps, releases, changes)
         previews = Previews(database, apps, config_vars, lifecycle, jobs)
+        revival = Revival(config, releases, driver, domains, networks, settings, storage, resources)
+        liveness = Liveness(database, driver, instances, health, routing, retirement, revival, settings, switches)
+        health_watch = self._health_watch = HealthWatch(
+            database,
+            Subjects(config.run, apps, releases, instances, domains),
+            apps,
+            instances,
+            edge,
+            routing,
+            switches,
+            probe,
+            readiness,
+            liveness,
+        )
         self._reconciler = Reconciler(
             config,
             apps,
             projects,
             builds,
-            releases,
             deployments,
             instances,
             retirement,
             driver,
-            domains,
             edge,
             repositories,
             lifecycle,
@@ -233,10 +259,22 @@ class Daemon:
             switches,
             networks,
             settings,
-            storage,
-            resources,
+            revival,
         )
         self._watch = Watch(apps, releases, deployments, instances, driver, edge, changes)
+        rules = AutoscaleRules(database)
+        autoscaler = self._autoscaler = Autoscaler(
+            database,
+            rules,
+            apps,
+            releases,
+            instances,
+            driver,
+            edge,
+            changes,
+            switches,
+            config.run.autoscale_interval,
+        )
         housekeeping = Housekeeping(config.keep, events, jobs, deployments, releases, builder)
         runs = Runs(database, config.label)
         one_offs = self._one_offs = OneOffs(
@@ -293,7 +331,8 @@ class Daemon:
             LogsResource(Logs(driver)),
             RunResource(one_offs, runs),
             CronResource(cron, entries, runs, one_offs),
-            ChecksResource(apps, releases),
+            ChecksResource(apps, releases, health_watch),
+            AutoscaleResource(rules, autoscaler),
             PushesResource(receive.push),
             IntakeResource(apps, self._intake),
             RegistryResource(registries, releases),
@@ -325,6 +364,10 @@ class Daemon:
             stack.push_async_callback(self._reconciler.stop)
             self._watch.start()
             stack.push_async_callback(self._watch.stop)
+            self._health_watch.start()
+            stack.push_async_callback(self._health_watch.stop)
+            self._autoscaler.start()
+            stack.push_async_callback(self._autoscaler.stop)
             await self._add_admin_key()
             api = Api(self._config.api_socket, self._apps, self._sessions, local_admin, self._resources)
             await api.start()

@@ -18,6 +18,7 @@ from typing import Any
 from paasd import failpoints
 from paasd.apps import Apps
 from paasd.canary import Canary
+from paasd.checks import merged
 from paasd.database import Database, Transaction
 from paasd.deploy_settings import DeploymentSettings, Strategy
 from paasd.deployments import Deployment, Deployments, succeed
@@ -28,7 +29,6 @@ from paasd.release import Releases
 from paasd.route.domains import Domains
 from paasd.route.edge import Edge
 from paasd.routing import Routing
-from paasd.run.health import merged
 from paasd.run.instances import Farewell, InstanceRow, Instances, mark_live, mark_retiring, wanted_instances
 from paasd.run.networks import Networks
 from paasd.run.retire import Retirement

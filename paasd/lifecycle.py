@@ -144,7 +144,7 @@ class Lifecycle:
             await self._repositories.clone(app, copy)
             changes: Mapping[str, Secret | None] = await self._config_vars.get(app)
             await self._config_vars.change(actor, copy, changes)
-            await self._apps.set_checks(copy, await self._apps.checks(app))
+            await self._apps.set_checks(actor, copy, await self._apps.checks(app))
             async with self._database.transaction() as tx:
                 await copy_settings(tx, app, copy)
             if app.scale:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 
 from paasd.apps import Apps
@@ -19,16 +18,13 @@ from paasd.errors import EngineUnavailable, NotFound, PaasdError
 from paasd.lifecycle import Lifecycle
 from paasd.models import App, InstanceState, Route
 from paasd.projects import Projects
-from paasd.release import Releases
-from paasd.resources import Resources
-from paasd.route.domains import Domains
+from paasd.revival import Revival
 from paasd.route.edge import Edge
 from paasd.routing import Routing
-from paasd.run.instances import InstanceRow, Instances, network_name, spec_of
+from paasd.run.instances import InstanceRow, Instances, network_name
 from paasd.run.networks import Networks
 from paasd.run.retire import Retirement
 from paasd.source.repositories import Repositories
-from paasd.storage import Storage, mounts_for
 from paasd.switch_locks import SwitchLocks
 
 _log = logging.getLogger(__name__)
@@ -48,12 +44,10 @@ class Reconciler:
         apps: Apps,
         projects: Projects,
         builds: Builds,
-        releases: Releases,
         deployments: Deployments,
         instances: Instances,
         retirement: Retirement,
         driver: Driver,
-        domains: Domains,
         edge: Edge,
         repositories: Repositories,
         lifecycle: Lifecycle,
@@ -61,19 +55,16 @@ class Reconciler:
         switches: SwitchLocks,
         networks: Networks,
         settings: DeploymentSettings,
-        storage: Storage,
-        resources: Resources,
+        revival: Revival,
     ) -> None:
         self._config = config
         self._apps = apps
         self._projects = projects
         self._builds = builds
-        self._releases = releases
         self._deployments = deployments
         self._instances = instances
         self._retirement = retirement
         self._driver = driver
-        self._domains = domains
         self._edge = edge
         self._repositories = repositories
         self._lifecycle = lifecycle
@@ -81,8 +72,7 @@ class Reconciler:
         self._switches = switches
         self._project_networks = networks
         self._settings = settings
-        self._storage = storage
-        self._resources = resources
+        self._revival = revival
         self._tasks: list[asyncio.Task[None]] = []
         self._wake = asyncio.Event()
         self._troubles: dict[str, str] = {}
@@ -215,16 +205,7 @@ class Reconciler:
             if settings.strategy is Strategy.RECREATE and any(r.state == "retiring" for r in rows):
                 return  # it must not run twice; a later pass starts it
             _log.warning("%s of %s is not running; starting it again", row.name, app.name)
-            release = await self._releases.get(app, row.release_id)
-            project = await self._project_networks.ensure(app)
-            url = await self._domains.url(app)
-            instance = await self._driver.inspect(row.name)
-            if instance is not None and instance.address != row.address:
-                await self._driver.stop(row.name, settings.stop_timeout)
-            mounts = mounts_for(await self._storage.ready(app, release), row.process_type)
-            limits = (await self._resources.of(app)).limits(row.process_type)
-            spec = spec_of(app, project, release, row, self._config, url, settings.stop_timeout, limits)
-            await self._driver.start(replace(spec, mounts=mounts))
+            await self._revival.start(app, row)
 
     async def _strangers(self) -> None:
         """Containers with our label that no row wants: leftovers of a killed daemon. A row is written before its

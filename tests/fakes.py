@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network
 from typing import Any
 
-from paasd.drivers.base import DriverEvent, Seen
+from paasd.drivers.base import DriverEvent, Seen, Usage
 from paasd.errors import EngineConflict, EngineNotFound, EngineUnavailable
 from paasd.models import Instance, InstanceSpec, InstanceState, LogLine
 
@@ -175,6 +175,23 @@ class FakeDriver:
             return None
         container = self.containers.get(name) or self.launched[name]
         return {"Name": f"/{name}", "Config": {"Env": [f"{variable}=****" for variable in container.spec.env]}}
+
+    async def exec_once(self, name: str, command: Sequence[str], timeout: float) -> tuple[int, str]:
+        self._check_available()
+        container = self.containers.get(name)
+        if container is None:
+            raise EngineNotFound(f"no such container: {name}")
+        if container.instance.state is not InstanceState.RUNNING:
+            raise EngineConflict(f"{name} is not running")
+        program = _parse(tuple(command))
+        if program.runs:
+            raise TimeoutError
+        return program.exit_code, b"".join(text for _, text in program.output).decode()
+
+    async def usage(self, names: Sequence[str]) -> Mapping[str, Usage]:
+        self._check_available()
+        running = [c for name in names if (c := self.containers.get(name)) and c.instance.pid is not None]
+        return {c.spec.name: Usage(0.01, c.spec.limits.cpus, 2**20, c.spec.limits.memory) for c in running}
 
     async def logs(self, name: str, *, tail: int = 100, follow: bool = False) -> AsyncIterator[LogLine]:
         self._check_available()

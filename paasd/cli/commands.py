@@ -7,6 +7,7 @@ from pathlib import Path
 
 from paasd.cli import (
     apps,
+    autoscale,
     box,
     builds,
     checks,
@@ -37,6 +38,7 @@ from paasd.push.session import Session
 
 MODULES = (
     apps,
+    autoscale,
     box,
     builds,
     checks,

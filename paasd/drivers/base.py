@@ -48,6 +48,18 @@ class Seen:
     address: str | None
 
 
+@dataclass(frozen=True)
+class Usage:
+    """What an instance has used and may use. None: no limit."""
+
+    cpu_seconds: float
+    """Since its start."""
+    cpus: float | None
+    memory: int
+    """Bytes, without what the system would give up at once."""
+    memory_limit: int | None
+
+
 class Driver(Protocol):
     """All methods raise EngineUnavailable when the platform does not answer in time, EngineError when it refuses.
 
@@ -112,6 +124,14 @@ class Driver(Protocol):
     async def describe(self, name: str) -> Mapping[str, Any] | None:
         """All that the platform tells of an instance, in its own words, the values of environment variables masked.
         None when it is missing."""
+
+    async def exec_once(self, name: str, command: Sequence[str], timeout: float) -> tuple[int, str]:
+        """Run a command inside a running instance, without input: its exit status (126 or 127 when it cannot be run)
+        and the start of its output. Raises TimeoutError after `timeout` seconds and ends the command, EngineNotFound
+        when there is no such instance, EngineError when it does not run."""
+
+    async def usage(self, names: Sequence[str]) -> Mapping[str, Usage]:
+        """What these instances use; those that do not run are left out. Cheap enough to ask often."""
 
     def logs(self, name: str, *, tail: int = 100, follow: bool = False) -> AsyncIterator[LogLine]:
         """Lines an instance wrote, oldest first. A vanished instance ends the iteration. Undecodable bytes are

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from paasd.docker_engine import DockerEngine
-from paasd.drivers.base import DriverEvent, Seen
+from paasd.drivers.base import DriverEvent, Seen, Usage
 from paasd.drivers.docker_containers import (
     APP,
     DETACHED,
@@ -23,10 +23,12 @@ from paasd.drivers.docker_containers import (
     state_of,
 )
 from paasd.drivers.docker_exec import DockerExec
+from paasd.drivers.docker_exec_once import exec_once
 from paasd.drivers.docker_logs import follow_logs
 from paasd.drivers.docker_networks import DockerNetworks, network_options
 from paasd.drivers.docker_one_off import DockerOneOff, ended
 from paasd.drivers.docker_ports import host_ports, ports_in
+from paasd.drivers.docker_usage import UsageReader
 from paasd.errors import EngineConflict, EngineError, EngineNotFound, EngineUnavailable
 from paasd.models import Instance, InstanceSpec, LogLine
 
@@ -40,6 +42,7 @@ class DockerDriver:
     def __init__(self, engine: DockerEngine, label: str) -> None:
         self._engine = engine
         self._label = label
+        self._usage = UsageReader(engine)
         self._inspections = asyncio.Semaphore(_INSPECTIONS)
         self._attached: set[str] = set()
         """One-off commands that somebody here uses."""
@@ -155,6 +158,12 @@ class DockerDriver:
     async def describe(self, name: str) -> Mapping[str, Any] | None:
         found = await self._own(name)
         return masked(found) if found is not None else None
+
+    async def exec_once(self, name: str, command: Sequence[str], timeout: float) -> tuple[int, str]:
+        return await exec_once(self._engine, name, command, timeout)
+
+    async def usage(self, names: Sequence[str]) -> Mapping[str, Usage]:
+        return await self._usage.read(names)
 
     async def logs(self, name: str, *, tail: int = 100, follow: bool = False) -> AsyncIterator[LogLine]:
         instance = await self.inspect(name)

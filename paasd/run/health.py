@@ -1,94 +1,73 @@
-"""Decides when an instance may get traffic: a real GET, repeated every hundredth of a second until it answers.
+"""Decides when a new instance may get traffic: all of its startup checks, at the same time, until they pass.
 
-A bare connect-and-close is never used: some servers treat it as an error and exit.
+A silent one is asked again every hundredth of a second. Without a check that says `listening` it is a real request: a
+bare connect-and-close makes some servers exit.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
-import aiohttp
-
+from paasd.checks import Check
 from paasd.drivers.base import Driver
-from paasd.errors import HealthCheckFailed, InvalidInput
-from paasd.models import App, Instance, InstanceState, Release
-from paasd.names import shown
+from paasd.errors import HealthCheckFailed
+from paasd.models import App, Instance, InstanceState
 from paasd.run.instances import InstanceRow
+from paasd.run.probe import Probe
 
 _POLL = 0.01
 _LOOK = 0.25
-"""Seconds between two looks at the container itself while its port is silent."""
-_WORKER_UPTIME = 3.0
-_MAX_BODY = 64 * 1024
+"""Seconds between two looks at the container itself while its checks do not pass."""
 
-
-@dataclass(frozen=True)
-class Check:
-    """Startup check of one process type. `path` None: any HTTP answer will do. Times in seconds."""
-
-    path: str | None = None
-    content: str | None = None
-    port: int | None = None
-    """None: nothing listens, the instance only has to stay up."""
-    attempts: int = 3
-    """Wrong answers (not silence) before it counts as failed."""
-    wait: float = 5.0
-    timeout: float = 5.0
-    initial_delay: float = 0.0
-    uptime: float = 0.0
-
-
-def check_of(release: Release, process_type: str, port: int) -> Check:
-    """The check of a process type: the first startup check of app.json or `checks:set` with defaults for the rest.
-    `port` is the box's usual one."""
-    listed = release.checks.get(process_type, [])
-    startup: dict[str, Any] = next((c for c in listed if c.get("type", "startup") == "startup"), {})
-    is_web = process_type == "web"
-    port = release.port or port
-    return Check(
-        path=startup.get("path"),
-        content=startup.get("content"),
-        port=int(startup.get("port", port)) if is_web or startup.get("path") else None,
-        attempts=max(1, int(startup.get("attempts", 3))),
-        wait=float(startup.get("wait", 5)),
-        timeout=max(0.1, float(startup.get("timeout", 5))),
-        initial_delay=float(startup.get("initialDelay", 0)),
-        uptime=float(startup.get("uptime", 0 if is_web else _WORKER_UPTIME)),
-    )
+Warn = Callable[[str], None]
 
 
 class Health:
-    """Checks instances over plain HTTP at their own addresses."""
+    """The startup checks of instances."""
 
-    def __init__(self, driver: Driver) -> None:
+    def __init__(self, driver: Driver, probe: Probe) -> None:
         self._driver = driver
+        self._probe = probe
 
-    async def wait(self, app: App, row: InstanceRow, check: Check, host: str, deadline: float) -> float:
-        """Return the seconds it took until the instance was healthy. Raises HealthCheckFailed saying what was seen.
-        `deadline` is on the monotonic clock; `host` is sent as the Host header."""
+    async def wait(
+        self, app: App, row: InstanceRow, checks: Sequence[Check], host: str, deadline: float, warn: Warn
+    ) -> float:
+        """Return the seconds it took until the instance was healthy. Raises HealthCheckFailed saying what was seen;
+        what a check with `warn` saw is told instead. `deadline` is on the monotonic clock; `host` is sent as the Host
+        header."""
         started = time.monotonic()
-        await asyncio.sleep(min(check.initial_delay, max(0.0, deadline - started)))
-        if check.port is not None:
-            await self._unless_ended(app, row, self._until_answer(app, row, check, host, deadline))
-        up_at = started + check.uptime
-        while (left := up_at - time.monotonic()) > 0:
-            await self._look(app, row)
-            if time.monotonic() > deadline:
-                raise HealthCheckFailed(
-                    f"{_name(row)} is up, but its uptime of {check.uptime:g} s is longer than a deployment may take",
-                    hint="Set a shorter one with checks:set, or raise run.start_timeout in paasd.toml.",
-                )
-            await asyncio.sleep(min(left, _LOOK))
+
+        async def passes(check: Check) -> None:
+            patience = check.initial_delay + check.uptime + check.attempts * (check.timeout + check.wait)
+            try:
+                await self._passes(app, row, check, host, min(deadline, started + patience) if check.warn else deadline)
+            except HealthCheckFailed as error:
+                if not check.warn:
+                    raise
+                warn(f"{error.detail} (only a warning)")
+
+        await self._unless_ended(app, row, _all(passes(check) for check in checks))
         await self._look(app, row)
         return time.monotonic() - started
 
-    async def _unless_ended(self, app: App, row: InstanceRow, answer: Coroutine[Any, Any, None]) -> None:
-        """Wait for `answer`, but not longer than the instance runs: a connection to one that ended hangs."""
-        asking, watching = asyncio.create_task(answer), asyncio.create_task(self._watch(app, row))
+    async def _passes(self, app: App, row: InstanceRow, check: Check, host: str, deadline: float) -> None:
+        started = time.monotonic()
+        await asyncio.sleep(min(check.initial_delay, max(0.0, deadline - started)))
+        if check.asks:
+            await self._until_answer(app, row, check, host, deadline)
+        if started + check.uptime > deadline:
+            raise HealthCheckFailed(
+                f"{_name(row)} is up, but its uptime of {check.uptime:g} s is longer than a deployment may take",
+                hint="Set a shorter one with checks:set, or raise run.start_timeout in paasd.toml.",
+            )
+        await asyncio.sleep(max(0.0, started + check.uptime - time.monotonic()))
+
+    async def _unless_ended(self, app: App, row: InstanceRow, checking: Coroutine[Any, Any, None]) -> None:
+        """Wait for `checking`, but not longer than the instance runs: a connection to one that ended hangs."""
+        asking, watching = asyncio.create_task(checking), asyncio.create_task(self._watch(app, row))
         try:
             await asyncio.wait([asking, watching], return_when=asyncio.FIRST_COMPLETED)
             await (asking if asking.done() else watching)
@@ -103,25 +82,24 @@ class Health:
             await self._look(app, row)
 
     async def _until_answer(self, app: App, row: InstanceRow, check: Check, host: str, deadline: float) -> None:
-        url = f"http://{row.address}:{check.port}{check.path or '/'}"
-        headers = {"Host": host, "User-Agent": "paasd-health-check"}
         wrong, seen = 0, ""
-        timeout = aiohttp.ClientTimeout(total=check.timeout)
-        async with aiohttp.ClientSession(timeout=timeout, headers=headers, auto_decompress=False) as session:
-            while time.monotonic() < deadline:
-                status, text = await _get(session, url, deadline)
-                if status and _acceptable(check, status, text):
-                    return
-                if status:
-                    wrong, seen = wrong + 1, _described(check, status)
-                    if wrong >= check.attempts:
-                        raise HealthCheckFailed(
-                            f"{_name(row)}: {seen} ({wrong} times)", hint=_ANSWER_HINT.format(app.name)
-                        )
-                    await asyncio.sleep(min(check.wait, max(0.0, deadline - time.monotonic())))
-                else:
-                    seen = text or seen
-                    await asyncio.sleep(_POLL)
+        while (left := deadline - time.monotonic()) > 0:
+            answer = await self._probe(row, check, host, within=left)
+            if answer.ok:
+                return
+            seen = answer.seen
+            if answer.silent:
+                await asyncio.sleep(_POLL)
+                continue
+            wrong += 1
+            if wrong >= check.attempts:
+                told = f"{_titled(row, check)}: {seen} ({wrong} times)"
+                raise HealthCheckFailed(told, hint=_ANSWER_HINT.format(app.name, row.process_type))
+            await asyncio.sleep(min(check.wait, max(0.0, deadline - time.monotonic())))
+        if check.command:
+            raise HealthCheckFailed(
+                f"{_titled(row, check)}: {seen}", hint=_ANSWER_HINT.format(app.name, row.process_type)
+            )
         raise await self._silent(app, row, check, seen)
 
     async def _look(self, app: App, row: InstanceRow) -> None:
@@ -147,7 +125,7 @@ class Health:
         ports = sorted(await self._driver.listening_ports(row.name))
         if check.port in ports:
             return HealthCheckFailed(
-                f"{_name(row)} listens on port {check.port}, but does not answer there: {seen or 'connection refused'}",
+                f"{_name(row)} listens on port {check.port}, but does not answer there: {seen}",
                 hint="Bind to 0.0.0.0 instead of localhost, so that the edge can reach the app.",
             )
         if ports:
@@ -163,38 +141,8 @@ class Health:
         )
 
 
-_ANSWER_HINT = "Look at the instance's log above; set another path with: checks:set {} web --path /health"
+_ANSWER_HINT = "Look at the instance's log above; set another check with: checks:set {} {} --path /health"
 _EXIT_HINT = "The end of its log is above; try the command yourself with: run {} <command>"
-
-
-CHECK_SETTINGS = {
-    "path": "HTTP path that must answer 200 to 399; without one any HTTP answer will do",
-    "content": "text its answer must hold",
-    "attempts": "wrong answers before the check fails (3)",
-    "wait": "seconds between two attempts (5)",
-    "timeout": "seconds for one answer (5)",
-    "initialDelay": "seconds before the first attempt (0)",
-    "uptime": "seconds the instance must stay up (web 0, others 3)",
-}
-_TEXT_SETTINGS = ("path", "content")
-
-
-def validated(settings: Mapping[str, str | int | float | None]) -> dict[str, str | int | float | None]:
-    """Settings as `checks:set` takes them; None unsets one. Raises InvalidInput."""
-    for name, value in settings.items():
-        if name not in CHECK_SETTINGS:
-            raise InvalidInput(f"unknown check setting {shown(name)}", hint=f"Known: {', '.join(CHECK_SETTINGS)}")
-        if value is None:
-            continue
-        if name in _TEXT_SETTINGS:
-            if not isinstance(value, str) or not value.isprintable() or len(value) > 500:
-                raise InvalidInput(f"{name} must be printable text of at most 500 characters")
-        elif isinstance(value, str) or not 0 <= value <= 65535:
-            raise InvalidInput(f"{name} must be a number from 0 to 65535")
-    path = settings.get("path")
-    if isinstance(path, str) and not path.startswith("/"):
-        raise InvalidInput("path must start with /", hint="For example: --path /health")
-    return dict(settings)
 
 
 def why_ended(instance: Instance) -> str:
@@ -213,40 +161,21 @@ def crashes(instance: Instance) -> str:
     return f"{instance.process_type}.{instance.index} crashed {times}" + (f"; it {why_ended(instance)}" if told else "")
 
 
-def merged(from_repository: Mapping[str, Any], from_user: Mapping[str, Any]) -> dict[str, Any]:
-    """`healthchecks` of app.json with what `checks:set` said laid over each type's first check."""
-    result = {name: list(checks) for name, checks in from_repository.items()}
-    for name, values in from_user.items():
-        first, *rest = result.get(name) or [{}]
-        result[name] = [{**first, **values}, *rest]
-    return result
-
-
-async def _get(session: aiohttp.ClientSession, url: str, deadline: float) -> tuple[int, str]:
-    """Status and start of the body; status 0 and what went wrong when there was no HTTP answer."""
+async def _all(checks: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """All at the same time; the first failure ends the others."""
+    tasks = [asyncio.create_task(check) for check in checks]
     try:
-        async with asyncio.timeout(max(0.05, deadline - time.monotonic())):
-            async with session.get(url, allow_redirects=False) as response:
-                body = b""
-                while len(body) < _MAX_BODY and (piece := await response.content.read(_MAX_BODY - len(body))):
-                    body += piece
-                return response.status, body.decode(errors="replace")
-    except aiohttp.ClientConnectorError:
-        return 0, ""
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        return 0, "no answer in time" if isinstance(error, TimeoutError) else f"{type(error).__name__}: {error}"
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _acceptable(check: Check, status: int, text: str) -> bool:
-    if check.path is None and check.content is None:
-        return True
-    return 200 <= status < 400 and (check.content is None or check.content in text)
-
-
-def _described(check: Check, status: int) -> str:
-    if 200 <= status < 400:
-        return f"GET {check.path or '/'} answered {status}, but without the text {check.content!r}"
-    return f"GET {check.path or '/'} answered {status}, expected 200 to 399"
+def _titled(row: InstanceRow, check: Check) -> str:
+    return f"{_name(row)}: check {check.name}" if check.name else _name(row)
 
 
 def _name(row: InstanceRow) -> str:

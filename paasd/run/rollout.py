@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
 from paasd import failpoints
+from paasd.checks import CheckType, checks_of
 from paasd.config import Config
 from paasd.deploy_settings import DeploySettings
 from paasd.drivers.base import Driver
@@ -16,7 +17,7 @@ from paasd.errors import HealthCheckFailed, PaasdError
 from paasd.models import App, InstanceSpec, Limits, Project, Release
 from paasd.progress import Progress
 from paasd.resources import Resources
-from paasd.run.health import Health, check_of
+from paasd.run.health import Health
 from paasd.run.instances import InstanceRow, Instances, spec_of
 from paasd.storage import Mounted, mounts_for
 
@@ -78,8 +79,10 @@ class Rollout:
             starting -= 1
             if not starting:
                 await checking()
-            check = check_of(launch.release, row.process_type, self._config.run.port)
-            seconds = await self._health.wait(launch.app, row, check, launch.host, deadline)
+            release, process_type = launch.release, row.process_type
+            listed, port = release.checks.get(process_type, []), release.port or self._config.run.port
+            checks = checks_of(listed, CheckType.STARTUP, process_type, port)
+            seconds = await self._health.wait(launch.app, row, checks, launch.host, deadline, progress.warn)
             progress.detail(f"{row.process_type}.{row.number} is healthy after {seconds:.1f} s")
 
         try:

@@ -7,16 +7,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from paasd import schedules
+from paasd.autoscale_rules import checked_rule
+from paasd.checks import parse_all
 from paasd.errors import InvalidInput, SourceRejected
 from paasd.models import ConfigVarNeed
 from paasd.names import config_key, process_type, shown
 from paasd.source.documents import json_document, table
 
 FILE = "app.json"
-_NUMBERS = ("attempts", "timeout", "wait", "initialDelay", "uptime", "port")
 _MAX_QUANTITY = 100
 _KNOWN = {"name", "description", "keywords", "website", "repository", "logo", "success_url", "stack", "image"}
 _USED = {"env", "scripts", "buildpacks", "formation", "healthchecks", "cron"}
+_AUTOSCALING = {"min": "min_quantity", "max": "max_quantity", "cooldown": "cooldown_period_seconds"}
 
 
 @dataclass(frozen=True)
@@ -35,40 +37,29 @@ def parse(text: str | None) -> AppJson:
         return AppJson()
     document = json_document(FILE, text)
     scripts = _scripts(document)
-    kept = {"formation": _formation(document), "cron": _cron(document), "scripts": scripts}
+    kept = {
+        "formation": _formation(document),
+        "autoscaling": _autoscaling(document),
+        "cron": _cron(document),
+        "scripts": scripts,
+    }
+    healthchecks, unused_checks = _healthchecks(document)
+    unused = [f"{FILE}: {key}" for key in sorted(set(document) - _KNOWN - _USED)]
     return AppJson(
-        healthchecks=_healthchecks(document),
+        healthchecks=healthchecks,
         config_vars=_env(document),
         buildpacks=tuple(_buildpacks(document)),
         test_command=scripts.pop("test", ""),
         kept={key: value for key, value in kept.items() if value},
-        unused=tuple(f"{FILE}: {key}" for key in sorted(set(document) - _KNOWN - _USED)),
+        unused=(*unused, *unused_checks),
     )
 
 
-def _healthchecks(document: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    found = document.get("healthchecks", {})
-    if not isinstance(found, dict) or not all(isinstance(checks, list) for checks in found.values()):
-        raise SourceRejected("app.json: healthchecks must map process types to lists of checks")
-    for name, checks in found.items():
-        for check in checks:
-            _validate(name, check)
-    return found
-
-
-def _validate(name: str, check: Any) -> None:
-    where = f"app.json: healthchecks.{name}"
-    if not isinstance(check, dict):
-        raise SourceRejected(f"{where} holds something that is not an object")
-    path = check.get("path")
-    if path is not None and (not isinstance(path, str) or not path.startswith("/") or not path.isprintable()):
-        raise SourceRejected(f"{where}.path must be a string that starts with /")
-    if not isinstance(check.get("content", ""), str | None):
-        raise SourceRejected(f"{where}.content must be a string")
-    for key in _NUMBERS:
-        value = check.get(key, 0)
-        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 65535:
-            raise SourceRejected(f"{where}.{key} must be a number of 0 or more")
+def _healthchecks(document: Mapping[str, Any]) -> tuple[dict[str, list[dict[str, Any]]], list[str]]:
+    try:
+        return parse_all(document.get("healthchecks", {}), "app.json: healthchecks")
+    except InvalidInput as error:
+        raise SourceRejected(error.detail, hint=error.hint) from error
 
 
 def _env(document: Mapping[str, Any]) -> dict[str, ConfigVarNeed]:
@@ -137,6 +128,43 @@ def _formation(document: Mapping[str, Any]) -> dict[str, int]:
             found[process_type(name)] = quantity
         except InvalidInput as error:
             raise SourceRejected(f"app.json: formation: {error.detail}", hint=error.hint) from error
+    return found
+
+
+def _autoscaling(document: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Settings of `autoscale:set` by process type. Of the triggers those by use of CPU and memory are known."""
+    found = {}
+    for name, value in table(FILE, document, "formation").items():
+        given = value.get("autoscaling") if isinstance(value, dict) else None
+        if given is None:
+            continue
+        where = f"app.json: formation.{name}.autoscaling"
+        if not isinstance(given, dict):
+            raise SourceRejected(f"{where} must be an object")
+        settings = {key: given[theirs] for key, theirs in _AUTOSCALING.items() if given.get(theirs) is not None}
+        settings |= _triggers(given.get("triggers", []), where)
+        try:
+            found[name] = checked_rule(name, {key: str(value) for key, value in settings.items()})
+        except InvalidInput as error:
+            raise SourceRejected(f"{where}: {error.detail}", hint=error.hint) from error
+    return found
+
+
+def _triggers(triggers: Any, where: str) -> dict[str, Any]:
+    if not isinstance(triggers, list):
+        raise SourceRejected(f"{where}.triggers must be a list")
+    found = {}
+    for number, trigger in enumerate(triggers):
+        kind = trigger.get("type") if isinstance(trigger, dict) else None
+        metadata = trigger.get("metadata") if isinstance(trigger, dict) else None
+        if kind not in ("cpu", "memory") or not isinstance(metadata, dict):
+            raise SourceRejected(
+                f"{where}.triggers[{number}] is not by use of cpu or memory",
+                hint="Set others with autoscale:set, and leave them out of app.json.",
+            )
+        if metadata.get("type", "Utilization") != "Utilization":
+            raise SourceRejected(f"{where}.triggers[{number}].metadata.type must be Utilization")
+        found[kind] = metadata.get("value", "")
     return found
 
 

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from paasd.docker_engine import DockerEngine
 from paasd.drivers.base import Driver, DriverEvent, Seen
 from paasd.drivers.docker import DockerDriver
+from paasd.drivers.docker_usage import UsageReader
 from paasd.errors import EngineConflict, EngineError, EngineNotFound
 from paasd.models import Instance, InstanceSpec, InstanceState, LogLine, Secret
 from tests.fakes import FakeDriver
@@ -242,6 +244,73 @@ async def test_logs_come_in_order_with_their_stream(rig: Rig) -> None:
     ]
     assert lines == sorted(lines, key=lambda line: line.at)
     assert [line async for line in rig.driver.logs(spec.name, tail=1)] == lines[-1:]
+
+
+async def test_a_command_inside_an_instance_tells_its_status_and_output(rig: Rig) -> None:
+    await rig.network()
+    name = rig.spec().name
+    with pytest.raises(EngineNotFound):
+        await rig.driver.exec_once(name, sh("exit 0"), 5)
+    await rig.driver.start(rig.spec())
+    assert await rig.driver.exec_once(name, sh("echo hello; exit 3"), 5) == (3, "hello\n")
+    assert (await rig.driver.exec_once(name, ["/bin/nothing-of-this-name"], 5))[0] in (126, 127)
+    with pytest.raises(TimeoutError):
+        await rig.driver.exec_once(name, ("/bin/sleep", "3600"), 0.5)
+    await rig.halt(name)
+    with pytest.raises(EngineError):
+        await rig.driver.exec_once(name, sh("exit 0"), 5)
+
+
+async def test_usage_is_told_of_what_runs(rig: Rig) -> None:
+    await rig.network()
+    await rig.driver.start(rig.spec("one"))
+    await rig.driver.start(rig.spec("two"))
+    one, two = rig.spec("one").name, rig.spec("two").name
+    for _ in range(2):
+        found = await rig.driver.usage([one, two, "nothing"])
+        assert set(found) == {one, two}
+        assert found[one].cpu_seconds > 0 and 0 < found[one].memory < 2**26
+        assert (found[one].cpus, found[one].memory_limit) == (1.0, 512 * 2**20)
+    await rig.halt(one)
+    await eventually(rig, one, lambda instance: instance.state is InstanceState.EXITED)
+    assert set(await rig.driver.usage([one, two])) == {two}
+
+
+@pytest.mark.engine
+async def test_the_engine_tells_of_usage_where_groups_cannot_be_read(tmp_path: Path) -> None:
+    engine, label = DockerEngine("unix:///var/run/docker.sock"), f"paasd-test-{secrets.token_hex(4)}"
+    await ensure_test_image(engine)
+    driver = DockerDriver(engine, label)
+    rig = Rig(driver, label, lambda name: asyncio.sleep(0))
+    try:
+        await rig.network()
+        await driver.start(rig.spec())
+        found = await UsageReader(engine, tmp_path).read([rig.spec().name])
+        assert found[rig.spec().name].memory > 0 and found[rig.spec().name].cpus == 1.0
+    finally:
+        await remove_all(engine, label)
+        await engine.close()
+
+
+@pytest.mark.engine
+async def test_a_command_that_takes_too_long_is_ended() -> None:
+    engine, label = DockerEngine("unix:///var/run/docker.sock"), f"paasd-test-{secrets.token_hex(4)}"
+    await ensure_test_image(engine)
+    driver = DockerDriver(engine, label)
+    rig = Rig(driver, label, lambda name: asyncio.sleep(0))
+    try:
+        await rig.network()
+        await driver.start(rig.spec())
+        with pytest.raises(TimeoutError):
+            await driver.exec_once(rig.spec().name, ("/bin/sleep", "3599"), 0.5)
+
+        async def is_gone() -> bool:
+            return "3599" not in (await driver.exec_once(rig.spec().name, ("/bin/ps",), 5))[1]
+
+        await until(is_gone)
+    finally:
+        await remove_all(engine, label)
+        await engine.close()
 
 
 async def test_followed_logs_end_when_the_instance_vanishes(rig: Rig) -> None:

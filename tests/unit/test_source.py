@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
 import tarfile
@@ -50,6 +51,35 @@ def test_healthchecks_of_app_json() -> None:
     text = '{"name": "x", "healthchecks": {"web": [{"path": "/up", "timeout": 3}]}}'
     assert app_json.parse(text).healthchecks == {"web": [{"path": "/up", "timeout": 3}]}
     assert app_json.parse(None) == app_json.parse("{}") == app_json.AppJson()
+
+
+def formation(autoscaling: object) -> str:
+    return json.dumps({"formation": {"web": {"quantity": 2, "autoscaling": autoscaling}}})
+
+
+def test_autoscaling_of_app_json() -> None:
+    triggers = [{"name": "x", "type": "cpu", "metadata": {"type": "Utilization", "value": "60"}}]
+    given = {"min_quantity": 1, "max_quantity": 9, "cooldown_period_seconds": 60, "triggers": triggers}
+    kept = app_json.parse(formation(given)).kept
+    assert kept["autoscaling"] == {"web": {"min": "1", "max": "9", "cooldown": "60", "cpu": "60"}}
+    assert kept["formation"] == {"web": 2}
+
+
+@pytest.mark.parametrize(
+    ("autoscaling", "said"),
+    [
+        ([], "web.autoscaling must be an object"),
+        ({"min_quantity": 1}, "web.autoscaling: autoscaling needs a max"),
+        ({"max_quantity": 3}, "needs one of"),
+        ({"max_quantity": 300}, "max must be"),
+        ({"max_quantity": 3, "triggers": {}}, "triggers must be a list"),
+        ({"max_quantity": 3, "triggers": [{"type": "http"}]}, r"triggers\[0\] is not by use"),
+        ({"max_quantity": 3, "triggers": [{"type": "cpu", "metadata": {"value": "x"}}]}, "cpu must be"),
+    ],
+)
+def test_autoscaling_that_makes_no_rule_is_refused(autoscaling: object, said: str) -> None:
+    with pytest.raises(SourceRejected, match=said):
+        app_json.parse(formation(autoscaling))
 
 
 @pytest.mark.parametrize(

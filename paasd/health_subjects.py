@@ -1,0 +1,163 @@
+"""The live instances of apps with their checks, and what is remembered of each check."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from paasd.apps import Apps
+from paasd.checks import Check, CheckType, checks_of, merged
+from paasd.config import RunConfig
+from paasd.errors import PaasdError
+from paasd.models import App
+from paasd.release import Releases
+from paasd.route.domains import Domains
+from paasd.run.instances import InstanceRow, Instances
+from paasd.run.probe import Answer
+
+_log = logging.getLogger(__name__)
+
+LASTING = (CheckType.LIVENESS, CheckType.READINESS)
+LEAST_WAIT = 1.0
+_KEPT = 60
+"""What was seen last of each check."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    at: float
+    answer: Answer
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A live instance with its checks."""
+
+    app: App
+    row: InstanceRow
+    checks: tuple[Check, ...]
+    host: str
+
+    def of(self, *kinds: CheckType) -> list[Check]:
+        return [check for check in self.checks if check.type in kinds]
+
+
+@dataclass
+class Watched:
+    """One check of one live instance."""
+
+    subject: Subject
+    check: Check
+    due: float
+    failures: int = 0
+    """In a row."""
+    failing: bool = False
+    asking: bool = False
+    samples: deque[Sample] = field(default_factory=lambda: deque(maxlen=_KEPT))
+
+    def note(self, answer: Answer, *, counts: bool = True) -> bool:
+        """True when it began or ceased to fail. A failure that does not count is only remembered."""
+        self.samples.append(Sample(time.time(), answer))
+        if not answer.ok and not counts:
+            return False
+        self.failures = 0 if answer.ok else self.failures + 1
+        before = self.failing
+        self.failing = not answer.ok and (before or self.failures >= self.check.attempts)
+        return self.failing != before
+
+    def begin_anew(self) -> None:
+        self.failures, self.failing = 0, False
+        self.due = time.monotonic() + self.check.initial_delay + min(self.check.wait, 5.0)
+
+
+class Subjects:
+    def __init__(
+        self, config: RunConfig, apps: Apps, releases: Releases, instances: Instances, domains: Domains
+    ) -> None:
+        self._config = config
+        self._apps = apps
+        self._releases = releases
+        self._instances = instances
+        self._domains = domains
+        self._released: dict[str, tuple[Mapping[str, Any], int]] = {}
+        """Checks and port of the releases that are live, by id."""
+
+    async def all(self) -> list[Subject]:
+        """Of the whole box; those that are not checked for good are not told their host."""
+        found = await self._of(await self._apps.all(), lambda subject: bool(subject.of(*LASTING)))
+        used = {subject.row.release_id for subject in found}
+        self._released = {release_id: known for release_id, known in self._released.items() if release_id in used}
+        return found
+
+    async def of(self, app: App) -> list[Subject]:
+        return await self._of([app], lambda subject: True)
+
+    async def _of(self, apps: Sequence[App], needs_host: Callable[[Subject], bool]) -> list[Subject]:
+        said = await self._apps.all_checks()
+        rows: dict[str, list[InstanceRow]] = {}
+        for row in await self._instances.all():
+            if row.state == "live":
+                rows.setdefault(row.app_id, []).append(row)
+        found: list[Subject] = []
+        for app in apps:
+            if app.stopped or app.id not in rows:
+                continue
+            try:
+                subjects = [await self._subject(app, row, said.get(app.id, {})) for row in rows[app.id]]
+                host = (await self._domains.of(app))[0] if any(map(needs_host, subjects)) else ""
+            except PaasdError as error:  # what is wrong with one app must not be everybody's
+                _log.warning("%s is not checked: %s", app.name, error.detail)
+            else:
+                found += [replace(subject, host=host) for subject in subjects]
+        return found
+
+    async def _subject(self, app: App, row: InstanceRow, said: Mapping[str, Any]) -> Subject:
+        in_release, port = await self._of_release(app, row.release_id)
+        listed = merged(in_release, said).get(row.process_type, [])
+        checks = (check for kind in CheckType for check in checks_of(listed, kind, row.process_type, port))
+        return Subject(app, row, tuple(checks), "")
+
+    async def _of_release(self, app: App, release_id: str) -> tuple[Mapping[str, Any], int]:
+        if (known := self._released.get(release_id)) is None:
+            release = await self._releases.get(app, release_id)
+            known = self._released[release_id] = release.checks, release.port or self._config.port
+        return known
+
+
+def new(subject: Subject, check: Check, first: bool) -> Watched:
+    """Spread, so that not all come at once; after a start of the daemon the instance has run for long."""
+    delay = random.uniform(0, max(LEAST_WAIT, check.wait)) + (0.0 if first else check.initial_delay)
+    return Watched(subject, check, time.monotonic() + delay)
+
+
+def order(check: Check) -> int:
+    return list(CheckType).index(check.type)
+
+
+def facts(check: Check) -> dict[str, Any]:
+    return {"type": str(check.type), "check": check.name or check.what, "warn": check.warn}
+
+
+def seen(answer: Answer) -> dict[str, Any]:
+    return {"seen": answer.seen, "seconds": round(answer.seconds, 4)}
+
+
+def shape(check: Check, watched: Watched | None) -> dict[str, Any]:
+    samples: Iterable[Sample] = watched.samples if watched else ()
+    listed = [{"at": sample.at, "ok": sample.answer.ok, **seen(sample.answer)} for sample in samples]
+    state = "startup only" if check.type is CheckType.STARTUP else "not asked yet"
+    if watched and listed:
+        wrong = f"{watched.failures} of {check.attempts} attempts failed"
+        state = "failing" if watched.failing else wrong if watched.failures else "passing"
+    return {
+        **facts(check),
+        "every": check.wait,
+        "state": state,
+        "last": listed[-1] if listed else None,
+        "history": listed,
+    }

@@ -1,0 +1,244 @@
+"""Checks of live instances: who gets requests, who is restarted, and what people are told."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.apps import DOCKERFILE
+from tests.box import Box, Repository, docker, eventually
+from tests.prober import Prober
+
+pytestmark = pytest.mark.engine
+
+_SETTINGS = "[run]\ndrain = 1.0\nstream_drain = 1.0\nstop_timeout = 2\nstart_timeout = 20\n"
+
+_SERVER = """
+import http.server, os, sys, threading, time
+
+state = {"/ready": 200, "/live": 200, "hang": False}
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        if state["hang"]:
+            time.sleep(3600)
+        if self.path.startswith("/set/"):
+            _, _, name, status = self.path.split("/")
+            state["/" + name] = int(status)
+        if self.path == "/hang":
+            state["hang"] = True
+        status = state.get(self.path, 200)
+        if self.path == "/header" and self.headers.get("X-Check") != "yes":
+            status = 403
+        body = b"hello"
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *words):
+        pass
+
+open("/tmp/well", "w").close()
+http.server.ThreadingHTTPServer(("0.0.0.0", int(os.environ["PORT"])), Handler).serve_forever()
+"""
+
+
+@pytest.fixture(scope="module")
+def box() -> Iterator[Box]:
+    box = Box(_SETTINGS).start()
+    yield box
+    box.close()
+
+
+@pytest.fixture
+def name(box: Box, request: pytest.FixtureRequest) -> Iterator[str]:
+    name = f"h{abs(hash(request.node.name)) % 10**8}"
+    yield name
+    box.ssh("apps:destroy", name, "--force")
+
+
+def files(checks: dict[str, Any], web: int = 1) -> dict[str, str]:
+    document = {"healthchecks": checks, "formation": {"web": {"quantity": web}}}
+    procfile = "web: python3 -u app.py\n"
+    return {"Dockerfile": DOCKERFILE, "Procfile": procfile, "app.py": _SERVER, "app.json": json.dumps(document)}
+
+
+def pushed(box: Box, name: str, checks: dict[str, Any], web: int = 1) -> Repository:
+    repository = box.repository(files(checks, web))
+    done = box.push(repository, name)
+    assert done.status == 0, done.all
+    return repository
+
+
+def instances(box: Box, name: str) -> list[dict[str, Any]]:
+    """Addresses and engine states from `ps:report`."""
+    return [i for i in box.json("ps:report", name)["instances"] if i["duty"] == "live"]
+
+
+def ask(instance: dict[str, Any], path: str) -> int:
+    """A request to one instance, past the edge."""
+    connection = http.client.HTTPConnection(instance["address"], 5000, timeout=5)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def report(box: Box, name: str) -> dict[str, dict[str, Any]]:
+    return {instance["instance"]: instance for instance in box.json("checks:report", name)["instances"]}
+
+
+def kinds(box: Box, name: str) -> list[str]:
+    return [event["type"] for event in box.json("events", name)]
+
+
+def event(box: Box, name: str, kind: str) -> dict[str, Any]:
+    found: dict[str, Any] = [event for event in box.json("events", name) if event["type"] == kind][-1]
+    return found
+
+
+_READY = {"type": "readiness", "path": "/ready", "wait": 1, "attempts": 1, "timeout": 1}
+_LIVE = {"type": "liveness", "path": "/live", "wait": 1, "attempts": 2, "timeout": 1}
+
+
+def test_an_unready_instance_gets_no_requests_until_it_is_ready_again(box: Box, name: str) -> None:
+    pushed(box, name, {"web": [_READY]}, web=2)
+    first = instances(box, name)[0]
+    with Prober(box, name) as prober:
+        assert ask(first, "/set/ready/503") == 200
+        eventually(lambda: not report(box, name)["web.1"]["ready"])
+        assert "answered 503" in event(box, name, "instance.unready")["data"]["seen"]
+        before = requests_of(box, name, first)
+        assert before is None, "its endpoint is still in the route"
+        # Nobody puts it back: the reconciler and doctor want what readiness says.
+        assert box.differences() == []
+        assert ask(first, "/set/ready/200") == 200
+        eventually(lambda: report(box, name)["web.1"]["ready"])
+        eventually(lambda: requests_of(box, name, first) is not None)
+    prober.assert_unbroken()
+    assert kinds(box, name)[-2:] == ["instance.unready", "instance.ready"]
+
+
+def requests_of(box: Box, name: str, instance: dict[str, Any]) -> str | None:
+    """The instance's endpoint in the mirror of the edge's route table."""
+    lines = (box.data / "edge" / "routes.txt").read_text().splitlines()
+    words = next(line.split() for line in lines if line.startswith(f"{name} "))
+    return next((word for word in words if word.startswith(f"{instance['address']}:")), None)
+
+
+def test_when_none_is_ready_all_go_on_and_it_is_told(box: Box, name: str) -> None:
+    pushed(box, name, {"web": [_READY]})
+    only = instances(box, name)[0]
+    ask(only, "/set/ready/500")
+    eventually(lambda: "instance.unready" in kinds(box, name))
+    assert "no other instance is ready" in event(box, name, "instance.unready")["data"]["note"]
+    assert box.get(name).status == 200 and requests_of(box, name, only) is not None
+    box.ssh("checks:disable", name, "web", "--type", "readiness")
+    eventually(lambda: report(box, name)["web.1"]["ready"])
+    assert [check["type"] for check in report(box, name)["web.1"]["checks"]] == ["startup"]
+
+
+def test_a_hanging_instance_is_restarted_while_the_other_serves(box: Box, name: str) -> None:
+    pushed(box, name, {"web": [_LIVE]}, web=2)
+    box.ssh("deploy:set", name, "stop-timeout", "1")
+    first, second = instances(box, name)
+    container = docker("GET", f"/containers/{first['name']}/json")["Id"]
+    ask(first, "/hang")
+    eventually(lambda: "instance.restarted" in kinds(box, name), 40)
+    assert docker("GET", f"/containers/{first['name']}/json")["Id"] != container
+    seen = kinds(box, name)
+    assert seen.index("instance.unhealthy") < seen.index("instance.restarting") < seen.index("instance.restarted")
+    assert "no answer in 1 s" in event(box, name, "instance.restarting")["data"]["seen"]
+    after = instances(box, name)
+    assert [(i["name"], i["address"]) for i in after] == [(i["name"], i["address"]) for i in (first, second)]
+    assert after[1]["started_at"] == second["started_at"]
+    eventually(lambda: report(box, name)["web.1"]["ready"] and requests_of(box, name, first) is not None)
+    assert report(box, name)["web.1"]["restarts"] == 1
+    assert ask(first, "/") == 200
+    assert box.differences() == []
+
+
+def test_commands_headers_content_and_listening(box: Box, name: str) -> None:
+    command = {"type": "liveness", "name": "well", "command": ["test", "-e", "/tmp/well"], "wait": 1, "attempts": 1}
+    header = {"path": "/header", "content": "hello", "httpHeaders": [{"name": "X-Check", "value": "yes"}]}
+    listed = [header, {"type": "startup", "listening": True}, {"command": ["true"]}, command]
+    pushed(box, name, {"web": listed})
+    found = {check["check"]: check for check in box.json("checks:run", name)}
+    assert {title: check["ok"] for title, check in found.items()} == {
+        "GET /header": True,
+        "port 5000": True,
+        "command true": True,
+        "well": True,
+    }
+    assert "passed" in box.ssh("checks:run", name).out
+    only = instances(box, name)[0]
+    execution = docker("POST", f"/containers/{only['name']}/exec", {"Cmd": ["rm", "/tmp/well"]})
+    docker("POST", f"/exec/{execution['Id']}/start", {"Detach": True})
+    eventually(lambda: "instance.restarted" in kinds(box, name), 40)
+    told = event(box, name, "instance.unhealthy")["data"]
+    assert told["check"] == "well" and "ended with status 1" in told["seen"]
+
+
+def test_a_warning_is_told_and_nothing_else_happens(box: Box, name: str) -> None:
+    warning = {"type": "liveness", "path": "/live", "warn": True, "wait": 1, "attempts": 1}
+    repository = box.repository(files({"web": [{"path": "/nothing"}, warning]}))
+    done = box.push(repository, name)
+    assert done.status == 0, done.all
+    only = instances(box, name)[0]
+    ask(only, "/set/live/500")
+    eventually(lambda: "instance.warning" in kinds(box, name))
+    ask(only, "/set/live/200")
+    eventually(lambda: "instance.warning_over" in kinds(box, name))
+    assert report(box, name)["web.1"]["restarts"] == 0 and report(box, name)["web.1"]["ready"]
+    warned = box.repository(files({"web": [{"path": "/set/x/500", "warn": True}, {"path": "/x"}]}))
+    warned.commit({"app.json": json.dumps({"healthchecks": {"web": [{"path": "/header", "warn": True, "wait": 0}]}})})
+    done = box.push(warned, name, "main", "--force")
+    assert done.status == 0 and "answered 403" in done.all and "only a warning" in done.all, done.all
+
+
+def test_all_startup_checks_must_pass_not_only_the_first(box: Box, name: str) -> None:
+    second = {"name": "second", "path": "/header", "attempts": 2, "wait": 0}
+    done = box.push(box.repository(files({"web": [{"path": "/"}, second]})), name)
+    assert done.status != 0
+    assert "web.1: check second: GET /header answered 403, expected 200 to 399 (2 times)" in done.all
+
+
+def test_checks_are_set_reported_and_switched(box: Box, name: str) -> None:
+    pushed(box, name, {"web": [{"path": "/", "onFailure": {"url": "http://x"}}]})
+    assert box.ssh("checks:set", name, "web", "--type", "readiness", "--path", "/ready", "--wait", "1").status == 0
+    eventually(lambda: "passing" in [check["state"] for check in report(box, name)["web.1"]["checks"]])
+    text = box.ssh("checks:report", name).out
+    assert "readiness" in text and "GET /ready answered 200" in text and "ms" in text
+    history = report(box, name)["web.1"]["checks"][1]["history"]
+    assert history and all(sample["ok"] and sample["seconds"] > 0 for sample in history)
+    assert box.ssh("checks:set", name, "web", "--type", "readiness", "--command", '\'["test", "x"]\'').status == 0
+    live = box.json("checks:report", name)["live"]["web"]
+    assert {"type": "readiness", "wait": 1, "command": ["test", "x"]} in live
+    assert box.ssh("checks:disable", name).status == 0
+    assert report(box, name)["web.1"]["checks"][0]["check"] == "up for 3 s"
+    assert "off for all" in box.ssh("checks:enable", name, "web").err
+    assert box.ssh("checks:enable", name).status == 0
+    assert len(report(box, name)["web.1"]["checks"]) == 2
+    refused = box.ssh("checks:set", name, "web", "--type", "liveness", "--uptime", "5")
+    assert refused.status != 0 and "for ever" in refused.err
+
+
+def test_a_restart_that_a_killed_daemon_left_half_done_is_finished(new_box: Any) -> None:
+    box = new_box(_SETTINGS).start("unhealthy-stopped:kill")
+    pushed(box, "halfway", {"web": [_LIVE]}, web=2)
+    first = instances(box, "halfway")[0]
+    ask(first, "/set/live/500")
+    assert box.process.wait(30) != 0
+    assert first["name"] not in {name for c in box.containers() for name in (n.strip("/") for n in c["Names"])}
+    box.start()
+    eventually(lambda: box.differences() == [])
+    assert ask(first, "/live") == 200
+    assert box.get("halfway").status == 200

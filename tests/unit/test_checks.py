@@ -1,0 +1,175 @@
+"""The grammar of health checks, and what a check means when little is said."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from paasd.checks import Check, CheckType, check_settings, checks_of, laid_over, merged, parse_all
+from paasd.errors import InvalidInput
+from paasd.health_subjects import Subject, Watched
+from paasd.liveness import pause_before
+from paasd.run.instances import InstanceRow
+from paasd.run.probe import Answer
+from paasd.run.readiness import Readiness
+
+STARTUP, LIVENESS, READINESS = CheckType
+
+
+def of(listed: list[dict[str, Any]], kind: CheckType = STARTUP, process_type: str = "web") -> list[Check]:
+    return checks_of(listed, kind, process_type, 5000)
+
+
+def test_without_any_word_a_web_instance_must_answer_and_others_stay_up() -> None:
+    assert of([]) == [Check(answer=True, port=5000)]
+    assert of([], process_type="worker") == [Check(uptime=3.0)]
+    assert of([], LIVENESS) == of([], READINESS) == []
+
+
+def test_all_startup_checks_of_a_type_count() -> None:
+    found = of([{"path": "/a"}, {"type": "startup", "path": "/b", "port": 9000}, {"type": "liveness", "path": "/c"}])
+    assert [(check.path, check.port) for check in found] == [("/a", 5000), ("/b", 9000)]
+
+
+@pytest.mark.parametrize("only", [{"uptime": 2}, {"command": ["true"]}, {"path": "/", "warn": True}])
+def test_a_web_instance_must_answer_whatever_else_is_checked(only: dict[str, Any]) -> None:
+    assert any(check.answer for check in of([only]))
+
+
+def test_every_setting_reaches_the_check() -> None:
+    headers = [{"name": "X-A", "value": "1"}]
+    numbers = {"port": 81, "attempts": 7, "wait": 1.5, "timeout": 2, "initialDelay": 3, "uptime": 4}
+    entry = {"path": "/x", "content": "ok", "scheme": "https", "httpHeaders": headers, "name": "n", "warn": True}
+    assert of([{"type": "readiness", **entry, **numbers}], READINESS) == [
+        Check(READINESS, "n", "/x", "ok", "https", (("X-A", "1"),), (), False, False, 81, 4.0, 7, 1.5, 2.0, 3.0, True)
+    ]
+    assert of([{"type": "liveness", "listening": True}], LIVENESS)[0].listening
+    assert of([{"type": "liveness", "command": ["test", "-e", "/x"]}], LIVENESS, "worker")[0].what.endswith("-e /x")
+
+
+@pytest.mark.parametrize(
+    ("document", "place"),
+    [
+        ([], "checks must map"),
+        ({"web": {}}, "checks must map"),
+        ({"web": ["x"]}, r"checks.web\[0\] must be an object"),
+        ({"web": [{}] * 21}, "checks.web has 21 checks"),
+        ({"web": [{}, {"type": "alive"}]}, r"checks.web\[1\].type"),
+        ({"web": [{"path": "up"}]}, r"checks.web\[0\].path"),
+        ({"web": [{"path": "/a b"}]}, r"checks.web\[0\].path"),
+        ({"web": [{"path": "/", "listening": True}]}, "listening excludes path|path excludes listening"),
+        ({"web": [{"command": "true"}]}, r"checks.web\[0\].command"),
+        ({"web": [{"command": []}]}, r"checks.web\[0\].command"),
+        ({"web": [{"command": ["a\0"]}]}, r"checks.web\[0\].command"),
+        ({"web": [{"scheme": "ftp"}]}, r"checks.web\[0\].scheme"),
+        ({"web": [{"httpHeaders": [{"name": "A: b", "value": ""}]}]}, r"checks.web\[0\].httpHeaders"),
+        ({"web": [{"httpHeaders": [{"name": "A", "value": "x\ny"}]}]}, r"checks.web\[0\].httpHeaders"),
+        ({"web": [{"listening": "yes"}]}, r"checks.web\[0\].listening"),
+        ({"web": [{"wait": float("nan")}]}, r"checks.web\[0\].wait"),
+        ({"web": [{"attempts": 1.5}]}, r"checks.web\[0\].attempts"),
+        ({"web": [{"port": 0}]}, r"checks.web\[0\].port"),
+        ({"web": [{"warn": 1}]}, r"checks.web\[0\].warn"),
+        ({"web": [{"command": ["x"], "content": "y"}]}, r"checks.web\[0\].content"),
+        ({"worker": [{"type": "readiness", "wait": 1}]}, r"checks.worker\[0\] does not say what"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_place(document: Any, place: str) -> None:
+    with pytest.raises(InvalidInput, match=place):
+        parse_all(document, "checks")
+
+
+def test_what_is_not_done_is_told() -> None:
+    document = {"web": [{"path": "/", "onFailure": {"url": "x"}}, {"type": "liveness", "path": "/", "uptime": 9}]}
+    found, unused = parse_all(document, "checks")
+    assert found == {"web": [{"path": "/"}, {"type": "liveness", "path": "/"}]}
+    assert unused[0] == "checks.web[0].onFailure" and unused[1].startswith("checks.web[1].uptime")
+
+
+def test_checks_set_changes_the_first_of_its_type() -> None:
+    ours = {"web": [{"type": "liveness", "path": "/l"}, {"path": "/a", "wait": 1}, {"path": "/b"}]}
+    said = {"web": {"startup": {"wait": 9}, "readiness": {"path": "/r"}}, "worker": {"startup": {"uptime": 1}}}
+    assert merged(ours, said) == {
+        "web": [
+            {"type": "liveness", "path": "/l"},
+            {"path": "/a", "wait": 9},
+            {"path": "/b"},
+            {"type": "readiness", "path": "/r"},
+        ],
+        "worker": [{"type": "startup", "uptime": 1}],
+    }
+
+
+def test_another_strategy_takes_the_place_of_the_first() -> None:
+    base = {"path": "/", "content": "x", "wait": 1}
+    assert laid_over(base, {"command": ["true"]}) == {"command": ["true"], "wait": 1}
+    assert laid_over({"listening": True}, {"path": "/"}) == {"path": "/"}
+    assert laid_over(base, {"path": None}) == {"path": None, "content": "x", "wait": 1}
+
+
+def test_switched_off_checks_are_not_asked() -> None:
+    ours = {"web": [{"path": "/a"}, {"type": "liveness", "path": "/l"}, {"type": "readiness", "path": "/r"}]}
+    some = merged(ours, {"web": {"off": ["liveness"]}})["web"]
+    assert of(some, LIVENESS) == [] and of(some, READINESS) and of(some)[0].path == "/a"
+    everything = merged(ours, {"*": {"off": ["liveness", "readiness", "startup"]}})["web"]
+    assert of(everything) == [Check(uptime=3.0)] and of(everything, READINESS) == []
+    assert of(merged({}, {"*": {"off": ["startup"]}})["web"]) == [Check(uptime=3.0)]
+
+
+def test_what_an_old_release_holds_and_makes_no_sense_is_left_out() -> None:
+    assert of([{"command": "true"}, {"httpHeaders": "x"}, {"path": "/ok"}]) == [Check(path="/ok", port=5000)]
+    assert of([{"command": "true"}]) == [Check(answer=True, port=5000)]
+
+
+def test_settings_that_do_not_exist_are_refused() -> None:
+    with pytest.raises(InvalidInput, match="unknown check setting"):
+        check_settings({"colour": 1})
+
+
+def row(name: str) -> InstanceRow:
+    return InstanceRow(name, "a", "p", "r", None, "web", 1, "10.0.0.2", "live", None)
+
+
+def test_the_unready_get_no_requests_unless_nobody_is_ready() -> None:
+    readiness, rows = Readiness(), [row("one"), row("two")]
+    assert readiness.mark("one", False) and not readiness.mark("one", False)
+    assert [r.name for r in readiness.serving(rows)] == ["two"]
+    readiness.mark("two", False)
+    assert readiness.serving(rows) == rows
+    readiness.forget_others(["one"])
+    assert [r.name for r in readiness.serving(rows)] == ["two"]
+
+
+def test_a_check_fails_after_its_attempts_and_passes_at_once() -> None:
+    check = Check(READINESS, path="/", attempts=3)
+    watched = Watched(Subject(None, row("one"), (check,), ""), check, 0.0)  # type: ignore[arg-type]
+    bad, good = Answer(False, "no"), Answer(True, "yes")
+    assert [watched.note(answer) for answer in (bad, bad, good, bad, bad, bad, bad, good, good)] == [
+        *(False, False, False, False, False, True, False, True, False),
+    ]
+
+
+def test_failures_while_the_release_is_changed_do_not_count() -> None:
+    check = Check(LIVENESS, path="/", attempts=1)
+    watched = Watched(Subject(None, row("one"), (check,), ""), check, 0.0)  # type: ignore[arg-type]
+    assert not watched.note(Answer(False, "no"), counts=False) and not watched.failing
+    assert watched.note(Answer(False, "no")) and watched.note(Answer(True, "yes"), counts=False)
+
+
+def test_restarts_come_with_growing_pauses() -> None:
+    assert [pause_before(n) for n in range(1, 9)] == [0, 10, 20, 40, 80, 160, 300, 300]
+
+
+def test_what_was_set_before_there_were_types_is_of_startup_checks() -> None:
+    database = sqlite3.connect(":memory:")
+    database.execute("CREATE TABLE apps (checks TEXT)")
+    old = '{"web":{"path":"/up","wait":2},"worker":{"uptime":1}}'
+    database.executemany("INSERT INTO apps VALUES (?)", [("{}",), (old,)])
+    database.executescript(Path("paasd/migrations/0008_checks.sql").read_text())
+    assert [text for (text,) in database.execute("SELECT checks FROM apps ORDER BY rowid")] == [
+        "{}",
+        '{"web":{"startup":{"path":"/up","wait":2}},"worker":{"startup":{"uptime":1}}}',
+    ]
+    database.close()
