@@ -226,7 +226,7 @@ def test_checks_are_used_by_the_next_release(box: Box, app: str) -> None:
     ok(box, "checks:set", app, "web", "--content", "''", "--attempts", "''")
     ok(box, "config:set", app, "CHECKED=2")
     wrong = box.ssh("checks:set", app, "web", "--path", "health")
-    assert wrong.status == 1 and "must start with /" in wrong.err
+    assert wrong.status == 1 and "starts with /" in wrong.err
 
 
 def test_one_off_commands_pass_input_output_and_status(box: Box, app: str) -> None:
