@@ -7,6 +7,8 @@ import asyncio
 from paasd.docker_engine import DockerEngine, Hijacked
 from paasd.errors import EngineConflict, EngineError, EngineNotFound
 
+END_OF_INPUT = b"\x04"
+"""Ctrl-D. To close the connection's input would end the output of a terminal too, but not the command."""
 _WAIT_ROUND = 30.0
 _KILLED = 137
 """What a shell reports for SIGKILL: the container was removed."""
@@ -15,10 +17,11 @@ _KILLED = 137
 class DockerOneOff:
     """See `drivers.base.OneOff`."""
 
-    def __init__(self, engine: DockerEngine, container: str, connection: Hijacked) -> None:
+    def __init__(self, engine: DockerEngine, container: str, connection: Hijacked, *, tty: bool) -> None:
         self._engine = engine
         self._container = container
         self._connection = connection
+        self._tty = tty
 
     @classmethod
     async def start(
@@ -32,7 +35,7 @@ class DockerOneOff:
         except BaseException:
             await connection.close()
             raise
-        command = cls(engine, container, connection)
+        command = cls(engine, container, connection, tty=tty is not None)
         if tty is not None:
             await command.resize(*tty)
         return command
@@ -44,7 +47,10 @@ class DockerOneOff:
         await self._connection.write(data)
 
     async def close_input(self) -> None:
-        await self._connection.close_input()
+        if self._tty:
+            await self._connection.write(END_OF_INPUT)
+        else:
+            await self._connection.close_input()
 
     async def resize(self, columns: int, rows: int) -> None:
         try:
