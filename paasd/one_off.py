@@ -158,7 +158,11 @@ class OneOffs:
         if run.status is not RunStatus.RUNNING:
             raise Conflict(f"run {number} of {app.name} has ended ({run.status})", hint=f"See: run:list {app.name}")
         self._verdicts[run.id] = ending
-        await self._driver.halt(run.container, _STOP_TIMEOUT)
+        try:
+            await self._driver.halt(run.container, _STOP_TIMEOUT)
+        except PaasdError:
+            self._verdicts.pop(run.id, None)
+            raise
         return run
 
     def check_readable(self, run: Run) -> None:

@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Sequence
 
 from paasd.docker_engine import DockerEngine, Hijacked
+from paasd.drivers.docker_one_off import END_OF_INPUT
 from paasd.errors import EngineConflict, EngineError, EngineNotFound
 
 _log = logging.getLogger(__name__)
@@ -34,12 +35,15 @@ done
 class DockerExec:
     """See `drivers.base.OneOff`."""
 
-    def __init__(self, engine: DockerEngine, container: str, id: str, mark: str, connection: Hijacked) -> None:
+    def __init__(
+        self, engine: DockerEngine, container: str, id: str, mark: str, connection: Hijacked, *, tty: bool
+    ) -> None:
         self._engine = engine
         self._container = container
         self._id = id
         self._mark = mark
         self._connection = connection
+        self._tty = tty
 
     @classmethod
     async def start(
@@ -52,7 +56,7 @@ class DockerExec:
         created = await engine.request("POST", f"/containers/{container}/exec", json=body)
         start = {"Detach": False, **terminal}
         connection = await engine.hijack(f"/exec/{created['Id']}/start", json=start, tty=tty is not None)
-        running = cls(engine, container, created["Id"], mark, connection)
+        running = cls(engine, container, created["Id"], mark, connection, tty=tty is not None)
         if tty is not None:
             await running.resize(*tty)
         return running
@@ -64,7 +68,10 @@ class DockerExec:
         await self._connection.write(data)
 
     async def close_input(self) -> None:
-        await self._connection.close_input()
+        if self._tty:
+            await self._connection.write(END_OF_INPUT)
+        else:
+            await self._connection.close_input()
 
     async def resize(self, columns: int, rows: int) -> None:
         try:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from paasd.docker_engine import DockerEngine, Hijacked
 from paasd.errors import EngineConflict, EngineError, EngineNotFound
 
+END_OF_INPUT = b"\x04"
+"""Ctrl-D. To close the connection's input would end the output of a terminal too, but not the command."""
 _WAIT_ROUND = 30.0
 _KILLED = 137
 """What a shell reports for SIGKILL: the container was removed."""
@@ -16,11 +18,20 @@ _KILLED = 137
 class DockerOneOff:
     """See `drivers.base.OneOff`."""
 
-    def __init__(self, engine: DockerEngine, container: str, connection: Hijacked, closed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        engine: DockerEngine,
+        container: str,
+        connection: Hijacked,
+        closed: Callable[[], None],
+        *,
+        tty: bool,
+    ) -> None:
         self._engine = engine
         self._container = container
         self._connection = connection
         self._closed = closed
+        self._tty = tty
 
     @classmethod
     async def start(
@@ -41,7 +52,7 @@ class DockerOneOff:
         except BaseException:
             await connection.close()
             raise
-        command = cls(engine, container, connection, closed)
+        command = cls(engine, container, connection, closed, tty=tty is not None)
         if tty is not None:
             await command.resize(*tty)
         return command
@@ -53,7 +64,10 @@ class DockerOneOff:
         await self._connection.write(data)
 
     async def close_input(self) -> None:
-        await self._connection.close_input()
+        if self._tty:
+            await self._connection.write(END_OF_INPUT)
+        else:
+            await self._connection.close_input()
 
     async def resize(self, columns: int, rows: int) -> None:
         try:

@@ -170,14 +170,24 @@ def test_enter_opens_a_shell_on_a_terminal(box: Box, app: str) -> None:
         os.close(controller)
 
 
-def test_what_enter_started_ends_with_its_client(box: Box, app: str) -> None:
+@pytest.mark.parametrize("options", [(), ("-tt",)])
+def test_what_was_started_ends_with_its_client(box: Box, app: str, options: tuple[str, ...]) -> None:
     name = next(i["name"] for i in box.json("ps:report", app)["instances"] if i["instance"] == "web.1")
-    command = [*box.ssh_command(), "-p", str(box.ssh_port), "paasd@127.0.0.1", "enter", app, "sleep", "4321"]
-    client = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    base = [*box.ssh_command(), *options, "-p", str(box.ssh_port), "paasd@127.0.0.1"]
+    controller, terminal = pty.openpty()
+    clients = [
+        subprocess.Popen([*base, *words], stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True)
+        for words in (("enter", app, "sleep", "4321"), ("run", app, "sleep", "4321"))
+    ]
+    os.close(terminal)
     eventually(lambda: "4321" in processes(name))
-    client.kill()
-    client.wait(20)
+    (run,) = eventually(lambda: box.json("run:list", app, "--running"))
+    for client in clients:
+        client.kill()
+        client.wait(20)
+    os.close(controller)
     eventually(lambda: "4321" not in processes(name))
+    assert ended(box, app, run["number"])["reason"] == "its client left"
 
 
 def test_an_instance_is_inspected_without_secrets(box: Box, app: str) -> None:

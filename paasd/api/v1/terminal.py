@@ -12,7 +12,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated
+from typing import Annotated, Any
 
 import pydantic
 from aiohttp import WSMsgType, web
@@ -73,18 +73,24 @@ async def converse(call: Call, socket: web.WebSocketResponse, one_off: OneOff) -
     output = asyncio.create_task(_copy_output(socket, one_off))
     listening = asyncio.create_task(_copy_input(socket, one_off))
     looking = asyncio.create_task(look_for_absence(call))
+    tasks: list[asyncio.Task[Any]] = [output, listening, looking]
     try:
-        await asyncio.wait([output, listening, looking], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         if not output.done():
             if listening.done():
                 listening.result()
             raise ConnectionError("the client left")
         output.result()
-        return await one_off.wait()
+        # The output ends before the command where that has closed it, or the engine has.
+        tasks.append(waiting := asyncio.create_task(one_off.wait()))
+        await asyncio.wait([waiting, looking], return_when=asyncio.FIRST_COMPLETED)
+        if not waiting.done():
+            raise ConnectionError("the client left")
+        return waiting.result()
     finally:
-        for task in (output, listening, looking):
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(output, listening, looking, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _copy_output(socket: web.WebSocketResponse, one_off: OneOff) -> None:
