@@ -39,6 +39,8 @@ class Apps:
         """Raises InvalidInput, or AlreadyExists when the name is taken on this box. `also` joins the transaction, for
         apps that are made and not chosen, whose names may be those of previews."""
         (app_name if also else chosen_name)(name)
+        if project is not None:
+            chosen_name(project)
         if environment not in ENVIRONMENTS:
             raise InvalidInput(f"invalid environment {shown(environment)}", hint="Use production, staging or preview.")
         app_id = new_id()

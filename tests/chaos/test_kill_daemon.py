@@ -33,6 +33,8 @@ BEFORE_COMMIT = [
 AFTER_COMMIT = ["after-commit", "before-stop-old"]
 STRATEGIES = {"recreate": "old-vacated", "canary": "canary-routed"}
 DESTROYING = ["app-row-removed"]
+ELSEWHERE = ["unhealthy-stopped"]
+"""Killed at in tests/integration/test_health.py."""
 _PROCFILE = "web: python3 -u app.py\nrelease: echo released\n"
 _SETTINGS = "[run]\ndrain = 1.0\nstop_timeout = 2\n"
 
@@ -44,6 +46,7 @@ def test_every_fail_point_is_killed_at() -> None:
         *AFTER_COMMIT,
         *STRATEGIES.values(),
         *DESTROYING,
+        *ELSEWHERE,
     }
 
 

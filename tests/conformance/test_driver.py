@@ -281,7 +281,7 @@ async def test_the_engine_tells_of_usage_where_groups_cannot_be_read(tmp_path: P
     engine, label = DockerEngine("unix:///var/run/docker.sock"), f"paasd-test-{secrets.token_hex(4)}"
     await ensure_test_image(engine)
     driver = DockerDriver(engine, label)
-    rig = Rig(driver, label, lambda name: asyncio.sleep(0))
+    rig = Rig(driver, label, lambda name: asyncio.sleep(0), lambda: driver)
     try:
         await rig.network()
         await driver.start(rig.spec())
@@ -297,7 +297,7 @@ async def test_a_command_that_takes_too_long_is_ended() -> None:
     engine, label = DockerEngine("unix:///var/run/docker.sock"), f"paasd-test-{secrets.token_hex(4)}"
     await ensure_test_image(engine)
     driver = DockerDriver(engine, label)
-    rig = Rig(driver, label, lambda name: asyncio.sleep(0))
+    rig = Rig(driver, label, lambda name: asyncio.sleep(0), lambda: driver)
     try:
         await rig.network()
         await driver.start(rig.spec())

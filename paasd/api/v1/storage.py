@@ -12,6 +12,7 @@ from paasd.apps import Apps
 from paasd.drivers.docker_volumes import DockerVolumes
 from paasd.errors import InvalidInput
 from paasd.identity.policy import Action, authorize
+from paasd.names import chosen_name
 from paasd.snapshots import Snapshots
 from paasd.storage import Storage, Volume
 
@@ -83,11 +84,11 @@ class StorageResource:
         body: NewVolume = call.body
         if body.host_path is not None:
             authorize(call.actor, Action.HOST_PATH, call.actor.organization_id)
-        project = body.project
+        project = chosen_name(body.project or body.name)
         if body.app is not None:
             project = (await self._apps.get(call.actor.organization_id, body.app)).project
         volume = await self._storage.create(
-            call.actor, body.name, project=project or body.name, host_path=body.host_path, quota=body.quota
+            call.actor, body.name, project=project, host_path=body.host_path, quota=body.quota
         )
         return await self._shape(volume, {})
 
