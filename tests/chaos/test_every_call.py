@@ -20,9 +20,9 @@ def app() -> Iterator[Faulty]:
 @pytest.mark.parametrize(
     ("border", "number", "action"),
     [(border, number, action) for border in BORDERS for action in BORDERS[border] for number in (1,)]
-    + [("engine", number, "error") for number in (4, 8, 10, 13, 17)]
-    + [("engine", number, "lost") for number in (7, 10, 12, 15)]
-    + [("engine", number, "kill") for number in (6, 11, 14)]
+    + [("engine", number, "error") for number in (4, 8, 10, 12, 14)]
+    + [("engine", number, "lost") for number in (6, 9, 11, 13)]
+    + [("engine", number, "kill") for number in (5, 10, 13)]
     + [("database", number, "error") for number in (6, 11, 16, 21, 25)]
     + [("database", number, "kill") for number in (9, 18, 24)]
     + [("disk", 2, "error"), ("disk", 2, "kill")],

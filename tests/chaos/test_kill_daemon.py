@@ -249,6 +249,8 @@ def test_killed_in_the_middle_of_destroying(new_box: Callable[..., Box], point: 
     assert len(labelled("networks", box.label)) == 1
     assert len([p for p in (box.data / "repositories").iterdir() if p.name.endswith(".git")]) == 1
     assert len(list((box.data / "logs" / "builds").iterdir())) == 1
+    [images] = [job["id"] for job in box.json("jobs") if job["type"] == "housekeeping.images"]
+    assert box.ssh("jobs:retry", str(images)).status == 0  # it would run by itself within ten minutes
     eventually(lambda: len(labelled("images", box.label)) == 1)
     assert box.get("short").status == box.get("short", host="short.test").status == 404
     assert box.ssh("apps:create", "short").status == 0
