@@ -153,14 +153,14 @@ class JobsConfig:
     """Jobs of the queue `build` at a time."""
     deployment: int = 4
     """Jobs of the queue `deployment` at a time."""
-    cron: int = 8
-    """Jobs of the queue `cron` at a time; each starts one command and does not wait for it."""
     metrics: int = 2
     """Jobs of the queue `metrics` at a time."""
     notification: int = 4
     """Jobs of the queue `notification` at a time."""
     cleanup: int = 2
     """Jobs of the queue `cleanup` at a time."""
+    cron: int = 8
+    """Jobs of the queue `cron` at a time; each starts one command and does not wait for it."""
     lease: float = 30.0
     """Seconds a running job is nobody else's; renewed while it runs."""
     back_off: float = 2.0

@@ -402,10 +402,10 @@ class Queue(StrEnum):
 
     BUILD = "build"
     DEPLOYMENT = "deployment"
-    CRON = "cron"
     METRICS = "metrics"
     NOTIFICATION = "notification"
     CLEANUP = "cleanup"
+    CRON = "cron"
 
 
 class JobStatus(StrEnum):

@@ -91,7 +91,7 @@ class Builds:
             )
             await events.record(
                 tx,
-                "deployment.requested",
+                "build.requested",
                 organization_id=app.organization_id,
                 actor=push.user,
                 app=app.name,

@@ -13,7 +13,7 @@ _id = click.argument("id", type=click.IntRange(min=1))
 
 
 @root.command("jobs", examples=("jobs", "jobs --status dead", "jobs --queue cleanup --json"))
-@click.option("--queue", help="Only this queue: build, deployment, cron, metrics, notification or cleanup.")
+@click.option("--queue", help="Only this queue: build, deployment, metrics, notification, cleanup or cron.")
 @click.option("--status", help="Only queued, running, done or dead ones.")
 @click.option("-n", "--num", default=50, show_default=True, help="How many, at most 200.")
 @json_option
