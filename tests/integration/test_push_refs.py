@@ -37,7 +37,8 @@ def state(box: Box, name: str) -> dict[str, Any]:
     return {
         "refs": refs(box, name),
         "release": box.json("apps:info", name)["release"],
-        "deployments": len(box.json("deployments", name)),
+        "deployed": [d["release"] for d in box.json("deployments", name) if d["status"] == "succeeded"],
+        "releases": len(box.json("releases", name)),
     }
 
 
