@@ -23,6 +23,9 @@ from paasd.errors import DiskFull, PaasdError
 
 Row = sqlite3.Row
 
+_PAGE = 4096
+"""SQLite's page size, and so the least a database has."""
+
 
 def _full() -> sqlite3.OperationalError:
     return sqlite3.OperationalError("database or disk is full")
@@ -65,18 +68,26 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._made = path.with_suffix(".made")
         self._lock = asyncio.Lock()
         self._watches: dict[str, set[asyncio.Event]] = {}
         self._writer: aiosqlite.Connection
         self._reader: aiosqlite.Connection
 
+    @property
+    def fresh(self) -> bool:
+        """There never was one here."""
+        return not self._path.exists() and not self._made.exists()
+
     async def open(self) -> None:
-        """Open, check and migrate. Raises PaasdError when the file is damaged or newer than this paasd."""
+        """Open, check and migrate. Raises PaasdError when the file is damaged, newer than this paasd, or gone."""
+        await asyncio.to_thread(self._require_what_was_made)
         try:
             self._writer = await self._connect()
             await self._check()
             await self._migrate()
             self._reader = await self._connect()
+            await asyncio.to_thread(self._made.touch)
         except BaseException as error:
             await self.close()
             if not isinstance(error, sqlite3.DatabaseError):
@@ -152,6 +163,16 @@ class Database:
             await connection.close()  # its thread would keep the process from ending
             raise
         return connection
+
+    def _require_what_was_made(self) -> None:
+        """A new, empty database in place of a lost one would have every app removed as nobody's."""
+        size = self._path.stat().st_size if self._path.exists() else 0
+        if self._made.exists() and size < _PAGE:  # which SQLite would take for a new one
+            raise PaasdError(
+                f"{self._path} is gone or empty, but this data directory has had one",
+                hint=f"Restore the newest backup of it; the apps keep serving meanwhile. To begin with nothing instead,"
+                f" remove {self._made} too: all apps of this paasd are removed then.",
+            )
 
     async def _check(self) -> None:
         async with self._writer.execute("PRAGMA quick_check(1)") as cursor:

@@ -23,6 +23,7 @@ from paasd.errors import EngineConflict, EngineError, EngineNotFound, EngineUnav
 OLDEST_API = (1, 41)
 NEWEST_API = (1, 51)
 CONNECT_TIMEOUT = 5.0
+PING_TIMEOUT = 1.0
 MAX_JSON_LINE = 16 * 1024**2
 _CONNECTION_FAILED = 900  # aiodocker's status for an engine that cannot be reached
 
@@ -38,6 +39,9 @@ class DockerEngine:
         self._docker: aiodocker.Docker | None = None
         self._negotiating = asyncio.Lock()
         self._version: dict[str, Any] | None = None
+        self._suspect = False
+        """It was silent when last asked, so that it is pinged before the next call: whoever asks a hung engine should
+        not wait a minute to hear that it hangs."""
 
     async def version(self) -> dict[str, Any]:
         """What `/version` says. Raises EngineUnavailable when the engine is older than paasd supports."""
@@ -192,7 +196,17 @@ class DockerEngine:
             async with self._negotiating:
                 await self._negotiate()
         assert self._docker is not None
+        if self._suspect:
+            await self._ping(self._docker)
         return self._docker
+
+    async def _ping(self, docker: aiodocker.Docker) -> None:
+        try:
+            async with asyncio.timeout(PING_TIMEOUT):
+                async with docker._query("_ping", versioned_api=False):
+                    self._suspect = False
+        except TimeoutError:
+            raise _silent("GET /_ping", PING_TIMEOUT) from None
 
     async def _negotiate(self) -> dict[str, Any]:
         if self._version is not None:
@@ -223,6 +237,7 @@ class DockerEngine:
                 async with asyncio.timeout(timeout), failpoints.call("engine", lambda: _silent(what, timeout or 0)):
                     yield
             except TimeoutError:
+                self._suspect = True
                 raise _silent(what, timeout or 0) from None
             except aiodocker.DockerError as error:
                 if error.status == _CONNECTION_FAILED:

@@ -21,7 +21,8 @@
     │   └── EngineUnavailable 503   not running, or silent past its time-out
     ├── EdgeError 502
     │   └── InvalidSite 422         nginx -t refused one app's server block
-    └── DiskFull 507
+    ├── DiskFull 507
+    └── DatabaseDamaged 500
 
 Foreign errors are translated into these where they enter (`docker_engine.py`, `route/`, `push/`). Each front door
 renders them once: `api/server.py` as RFC 9457 problem details, `cli/` and the push stream as ` !     ` lines.
@@ -30,6 +31,7 @@ renders them once: `api/server.py` as RFC 9457 problem details, `cli/` and the p
 from __future__ import annotations
 
 import errno
+import sqlite3
 from typing import Any, ClassVar
 
 
@@ -168,12 +170,25 @@ class DiskFull(PaasdError):
     code = "disk-full"
 
 
+class DatabaseDamaged(PaasdError):
+    code = "database-damaged"
+
+
+_DAMAGE = ("malformed", "not a database", "disk I/O error")
+"""What SQLite calls it: SQLITE_CORRUPT, SQLITE_NOTADB, SQLITE_IOERR."""
+
+
 def from_exception(error: BaseException) -> PaasdError | None:
     """A foreign exception that users can do something about, in the words of the tree; None for a defect."""
     if isinstance(error, PaasdError):
         return error
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DiskFull(f"the disk is full: {error}", hint="Free space, for example with: paasd cleanup")
+    if isinstance(error, sqlite3.DatabaseError) and any(text in str(error) for text in _DAMAGE):
+        return DatabaseDamaged(
+            f"the database is damaged: {error}",
+            hint="Stop paasd and restore the newest backup of state.db; the apps keep serving meanwhile.",
+        )
     return None
 
 

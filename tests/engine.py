@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,16 @@ class Engine:
         self._process.send_signal(number)
         self._process.wait(60)
         containerd.wait(30)  # dies with its parent, a moment later; a new engine would take it for its own
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """It hangs: connections are taken, and nothing is answered."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def request(self, method: str, path: str, body: Any = None) -> Any:
         return unix_request(str(self.socket), method, path, body)[1]

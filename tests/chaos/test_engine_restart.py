@@ -80,6 +80,21 @@ def test_daemon_started_without_an_engine(engine: Engine, box: Box) -> None:
     assert_all_runs(box)
 
 
+def test_engine_that_hangs(engine: Engine, box: Box) -> None:
+    """It keeps its connections and answers nothing: apps serve on, nobody waits for it, nothing is taken for dead."""
+    with engine.stopped():
+        refused = box.ssh("ps:report", "one", timeout=60)  # the first to ask waits a whole time-out
+        assert refused.status == 1 and "the container engine did not answer" in refused.err, refused
+        began = time.monotonic()
+        assert "did not answer GET /_ping within 1 s" in box.ssh("ps:report", "one").err
+        assert box.ssh("apps:list").status == 0
+        waited = time.monotonic() - began
+        assert all(box.get(name).text == name for name in ("one", "two"))
+    assert waited < 15, "far below the time-out of a call, which is 30 s"
+    assert_all_runs(box)
+    assert box.json("ps:report", "two")["instances"][0]["restarts"] == 0
+
+
 def test_push_after_all_that(box: Box) -> None:
     files = {"Dockerfile": f"FROM {TEST_IMAGE}\nCOPY index.html /www/\n", "Procfile": _PROCFILE, "index.html": "new"}
     done = box.push(box.repository(files), "one", "+main")

@@ -42,7 +42,13 @@ async def lines(request: web.Request) -> web.StreamResponse:
 
 
 @pytest.fixture
-async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
+def hung() -> asyncio.Event:
+    """Set, the engine answers pings no more."""
+    return asyncio.Event()
+
+
+@pytest.fixture
+async def serve(tmp_path: Path, hung: asyncio.Event) -> AsyncIterator[Serve]:
     runners: list[web.AppRunner] = []
     engines: list[DockerEngine] = []
 
@@ -51,7 +57,13 @@ async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
             return web.json_response({"ApiVersion": api_version})
 
         webapp = web.Application()
+
+        async def ping(request: web.Request) -> web.Response:
+            await asyncio.sleep(60 if hung.is_set() else 0)
+            return web.Response(text="OK")
+
         webapp.router.add_get("/version", version)
+        webapp.router.add_get("/_ping", ping)
         webapp.router.add_route("*", "/v1.45/answer", answer)
         webapp.router.add_get("/v1.45/hang", hang)
         webapp.router.add_get("/v1.45/lines", lines)
@@ -110,6 +122,19 @@ async def test_a_silent_engine_is_unavailable(serve: Serve) -> None:
     engine = await serve("1.45")
     with pytest.raises(EngineUnavailable, match=r"GET /hang within 0\.05 s"):
         await engine.request("GET", "/hang", timeout=0.05)
+
+
+async def test_an_engine_that_was_silent_is_pinged_first(serve: Serve, hung: asyncio.Event) -> None:
+    """So that nobody waits a whole time-out again while it hangs, and everything is as before when it does not."""
+    engine = await serve("1.45")
+    hung.set()
+    assert (await engine.request("GET", "/answer"))["body"] == ""
+    with pytest.raises(EngineUnavailable, match="GET /hang"):
+        await engine.request("GET", "/hang", timeout=0.05)
+    with pytest.raises(EngineUnavailable, match="/_ping within 1 s"):
+        await engine.request("GET", "/answer")
+    hung.clear()
+    assert (await engine.request("GET", "/answer"))["body"] == ""
 
 
 async def test_a_missing_engine_is_unavailable(tmp_path: Path) -> None:
