@@ -115,6 +115,7 @@ from paasd.run.rollout import Rollout
 from paasd.run.runs import Runs
 from paasd.run.tasks import Tasks
 from paasd.secrets import Vault
+from paasd.service_manager import ServiceManager
 from paasd.snapshots import Snapshots
 from paasd.source.repositories import Repositories
 from paasd.storage import Storage
@@ -382,6 +383,9 @@ class Daemon:
             # Before the deployer, whose refusal a job would take for a failure.
             stack.push_async_callback(self._workers.stop)
             stack.callback(api.end_streams)
+            service_manager = ServiceManager(api.probe)
+            service_manager.ready()
+            stack.push_async_callback(service_manager.stopping)
             self._stack = stack.pop_all()
         _log.info("paasd serves on ssh port %s, http port %s", self._ssh.port, self._config.http.port)
 

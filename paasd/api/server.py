@@ -58,6 +58,17 @@ class Api:
         await site.start()
         await asyncio.to_thread(_share_with_group, self._path)
 
+    async def probe(self) -> None:
+        """Ask as a client does, for what takes the database to answer. Raises if there is no good answer."""
+        reader, writer = await asyncio.open_unix_connection(self._path)
+        try:
+            writer.write(f"GET {PREFIX}/apps HTTP/1.0\r\n\r\n".encode())
+            status = await reader.readline()
+            if status.split()[1:2] != [b"200"]:
+                raise PaasdError(f"the API answered itself {status!r}")
+        finally:
+            writer.close()
+
     def end_streams(self) -> None:
         """Before all else at the stop: whoever follows events or logs would hold the others up."""
         self._stopping.set()
