@@ -62,12 +62,13 @@ class Cron:
         return [Subscriber("cron", self._deployed, frozenset({"deployment.completed"}))]
 
     async def resume(self) -> None:
-        """At start: what was deployed while nobody looked, and jobs that are missing."""
+        """At start, and when the system's clock was set: what was deployed while nobody looked, and jobs that are
+        missing or wait for what is another time now."""
         for app in await self._apps.all():
             with contextlib.suppress(PaasdError):
                 await self.sync(app)
             for entry in await self._entries.of(app):
-                await self._entries.wait_again(entry)
+                await self._wait(entry)
 
     async def sync(self, app: App) -> None:
         """Make the entries of app.json those of the live release. One that stays keeps its number and whether it is
@@ -141,7 +142,7 @@ class Cron:
         if entry is None or entry.suspended or entry.next_at is None:
             return
         if entry.next_at > now() + _EARLY:
-            return await self._entries.wait_again(entry)
+            return await self._wait(entry)
         app = next((app for app in await self._apps.all() if app.id == entry.app_id), None)
         if app is None:
             return
@@ -149,6 +150,17 @@ class Cron:
             await self._miss(app, entry)
         else:
             await self._run_due(app, entry)
+
+    async def _wait(self, entry: Entry) -> None:
+        """For the entry's next time, or an earlier one: the clock may have been put back by years."""
+        if entry.next_at is None:
+            return
+        nearest = await asyncio.to_thread(entry.after, now())
+        async with self._database.transaction() as tx:
+            if nearest is not None and nearest < entry.next_at:
+                await self._entries.claim(tx, entry, nearest)
+            else:
+                await self._entries.wait_again(tx, entry)
 
     async def _miss(self, app: App, entry: Entry) -> None:
         """paasd was not running, or the clock was set. However many runs that were, they are one line of history."""

@@ -158,11 +158,10 @@ class CronEntries:
             await self._add_job(tx, entry, next_at)
         return bool(claimed)
 
-    async def wait_again(self, entry: Entry) -> None:
-        """Its job came too early, since somebody set the clock back, or is missing."""
+    async def wait_again(self, tx: Transaction, entry: Entry) -> None:
+        """Its job came too early, or is missing, or waits for what is another time since the clock was set."""
         if entry.next_at is not None:
-            async with self._database.transaction() as tx:
-                await self._add_job(tx, entry, entry.next_at)
+            await self._add_job(tx, entry, entry.next_at)
 
     async def _add_job(self, tx: Transaction, entry: Entry, at: float) -> None:
         await self._jobs.add(

@@ -59,6 +59,7 @@ from paasd.build_settings import BuildSettings
 from paasd.canary import Canary
 from paasd.capabilities import lower_network_admin
 from paasd.changes import Changes
+from paasd.clock import ClockWatch, steady
 from paasd.config import Config, flatten
 from paasd.config_vars import ConfigVars
 from paasd.cron import Cron
@@ -141,6 +142,7 @@ class Daemon:
         engine = self._engine = DockerEngine(config.docker_host)
         driver = DockerDriver(engine, config.label)
         events, jobs = Events(database), Jobs(database)
+        self._jobs = jobs
         apps, projects = Apps(database), Projects(database)
         config_vars, releases = ConfigVars(database, vault), Releases(database, vault)
         self._users, self._keys, sessions = Users(database), SshKeys(database), Sessions()
@@ -350,6 +352,7 @@ class Daemon:
             await self._database.open()
             stack.push_async_callback(self._database.close)
             stack.push_async_callback(self._engine.close)
+            steady.not_before(await self._jobs.newest())
             await asyncio.to_thread(ensure_limits, self._config.build)
             local_admin = await self._users.bootstrap()
             await self._repositories.prepare()
@@ -377,6 +380,9 @@ class Daemon:
             # Ends first, so that whoever waits for a deployment is told why before the connections go.
             stack.push_async_callback(self._end_changes)
             await self._cron.resume()
+            clock_watch = ClockWatch(self._cron.resume)
+            clock_watch.start()
+            stack.push_async_callback(clock_watch.stop)
             await self._subscriptions.start()
             stack.push_async_callback(self._subscriptions.stop)
             await self._workers.start()

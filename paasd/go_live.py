@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
@@ -19,7 +18,8 @@ from paasd import failpoints
 from paasd.apps import Apps
 from paasd.canary import Canary
 from paasd.checks import merged
-from paasd.database import Database, Transaction
+from paasd.clock import steady
+from paasd.database import Database, Transaction, now
 from paasd.deploy_settings import DeploymentSettings, Strategy
 from paasd.deployments import Deployment, Deployments, succeed
 from paasd.models import App, Phase, Release, Route
@@ -206,7 +206,7 @@ class GoLive:
             _log.warning("%s: the edge does not take the old route back yet: %s", route.app, error)
 
     async def _commit(self, tx: Transaction, switch: _Switch) -> None:
-        app, settings, change, at = switch.launch.app, switch.launch.settings, switch.change, time.time()
+        app, settings, change, at = switch.launch.app, switch.launch.settings, switch.change, steady()
         farewell = Farewell(at + settings.drain, at + max(settings.drain, settings.stream_drain), settings.stop_timeout)
         for row in switch.launch.rows:
             await mark_live(tx, row.name)
@@ -216,7 +216,7 @@ class GoLive:
             "UPDATE apps SET release_id = ?, stopped = ?, postdeploy_at = coalesce(postdeploy_at, ?) WHERE id = ?",
             switch.launch.release.id,
             int(app.stopped),
-            at if change.tasks else None,
+            now() if change.tasks else None,
             app.id,
         )
         watched = change.watched and not change.keep_fitting and not app.stopped and settings.watch

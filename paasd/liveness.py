@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from paasd import events, failpoints
 from paasd.checks import Check
+from paasd.clock import steady
 from paasd.database import Database
 from paasd.deploy_settings import DeploymentSettings, Strategy
 from paasd.drivers.base import Driver
@@ -170,7 +171,7 @@ class Liveness:
         route = await self._routing.of(app)
         if row.process_type != "web" or row.address in {endpoint.address for endpoint in route.endpoints}:
             return
-        until = time.time() + (await self._settings.of(app)).drain
+        until = steady() + (await self._settings.of(app)).drain
         await self._retirement.quiet([row.address], until, until)
 
     async def _record(self, patient: Patient, kind: str, **data: object) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from paasd import failpoints
+from paasd.clock import steady
 from paasd.drivers.base import Driver
 from paasd.errors import PaasdError
 from paasd.models import Route
@@ -56,7 +56,7 @@ class Recreate:
     async def _end(self, old: Launch) -> None:
         """The edge answers 503 with a page that retries from here on."""
         await self._edge.set_route(Route(old.app.name))
-        started, settings = time.time(), old.settings
+        started, settings = steady(), old.settings
         web = [row.address for row in old.rows if row.process_type == "web"]
         await self._retirement.quiet(web, started + settings.drain, started + settings.stream_drain)
         await asyncio.gather(*(self._driver.stop(row.name, settings.stop_timeout) for row in old.rows))

@@ -1,7 +1,7 @@
 """What the service manager that started the daemon hears of it: that it is ready, that it still answers, that it stops.
 
 The protocol is sd_notify(3): datagrams to the Unix socket `$NOTIFY_SOCKET`. With a `WatchdogSec=` in the unit
-(`$WATCHDOG_USEC`, microseconds) systemd ends a daemon that was silent that long and starts it again; instances and Nginx
+(`$WATCHDOG_USEC`, microseconds) systemd ends a daemon that was silent that long and starts it again; apps and Nginx
 do not notice. Without these variables nothing happens.
 """
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from paasd.apps import Apps
 from paasd.changes import Changes
-from paasd.database import Transaction, now
+from paasd.clock import steady
+from paasd.database import Transaction
 from paasd.deployments import Deployment, Deployments, condemn
 from paasd.drivers.base import Driver
 from paasd.errors import NotFound, PaasdError
@@ -123,7 +124,7 @@ class Watch:
         apps = {app.id: app for app in await self._apps.all()}
         for deployment in watched:
             app = apps[deployment.app_id]
-            if app.release_id != deployment.release_id or now() >= (deployment.watch_until or 0):
+            if app.release_id != deployment.release_id or steady() >= (deployment.watch_until or 0):
                 await self._deployments.end_watch(deployment)
                 continue
             await self._judge(app, deployment, Traffic.of(app.name, counters))

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from paasd import events
+from paasd.clock import steady
 from paasd.config import JobsConfig
-from paasd.database import Database, Transaction, new_id, now
+from paasd.database import Database, Transaction, new_id
 from paasd.jobs.table import Jobs, job_of, queued_twin
 from paasd.models import Job, JobType, Queue
 
@@ -59,7 +60,7 @@ class Leases:
         jobs: Jobs,
         config: JobsConfig,
         types: Iterable[JobType],
-        clock: Callable[[], float] = now,
+        clock: Callable[[], float] = steady,
     ) -> None:
         self._database = database
         self._jobs = jobs

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from paasd import events
-from paasd.database import Database, Row, Transaction, now
+from paasd.clock import steady
+from paasd.database import Database, Row, Transaction
 from paasd.errors import Conflict, NotFound
 from paasd.models import Actor, Job, JobStatus, JobType, Queue
 
@@ -32,7 +33,7 @@ class Viewer:
 class Jobs:
     """`clock` gives the time that `run_at` is compared with."""
 
-    def __init__(self, database: Database, clock: Callable[[], float] = now) -> None:
+    def __init__(self, database: Database, clock: Callable[[], float] = steady) -> None:
         self._database = database
         self._clock = clock
 
@@ -75,6 +76,13 @@ class Jobs:
         )
         assert row is not None
         return int(row["id"])
+
+    async def newest(self) -> float:
+        """When a job was last added, begun or ended; 0 without any."""
+        row = await self._database.fetch_one(
+            "SELECT max(max(created_at, ifnull(started_at, 0), ifnull(finished_at, 0))) AS at FROM jobs"
+        )
+        return float(row["at"] or 0) if row else 0.0
 
     async def cancel(self, tx: Transaction, type: JobType, key: str, *, organization_id: str | None = None) -> None:
         """Forget the job of that key that waits, and let one that runs not come again."""

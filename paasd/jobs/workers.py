@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from paasd import failpoints
+from paasd.clock import steady
 from paasd.config import JobsConfig
-from paasd.database import Database, now
+from paasd.database import Database
 from paasd.errors import PaasdError, from_exception
 from paasd.jobs.leases import INTERRUPTED, Ending, Leases, Outcome, Wanted
 from paasd.jobs.table import TOPIC, Jobs
@@ -71,7 +72,7 @@ class Workers:
         jobs: Jobs,
         config: JobsConfig,
         handlers: Sequence[Handler],
-        clock: Callable[[], float] = now,
+        clock: Callable[[], float] = steady,
     ) -> None:
         self._database = database
         self._jobs = jobs

@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from paasd import apps
+from paasd.clock import steady
 from paasd.config import Config, RunConfig
 from paasd.database import Database, Row, Transaction, new_id, now
 from paasd.errors import Conflict, NotFound
@@ -40,7 +41,7 @@ class InstanceRow:
 
 @dataclass(frozen=True)
 class Farewell:
-    """How an instance retires: times in seconds since the epoch until which it keeps what it has, then the seconds
+    """How an instance retires: times of the steady clock until which it keeps what it has, then the seconds
     between SIGTERM and SIGKILL (None: the box's)."""
 
     retire_at: float
@@ -49,7 +50,7 @@ class Farewell:
 
     @classmethod
     def now(cls) -> Farewell:
-        return cls(now(), now())
+        return cls(steady(), steady())
 
 
 class Instances:

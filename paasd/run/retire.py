@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 
 from paasd import failpoints
+from paasd.clock import steady
 from paasd.config import RunConfig
 from paasd.drivers.base import Driver
 from paasd.errors import PaasdError
@@ -73,10 +73,10 @@ class Retirement:
     async def quiet(self, addresses: Collection[str], requests_until: float, streams_until: float) -> None:
         """Wait until the edge has nothing under way to these addresses, at most until these times."""
         quiet = 0
-        while quiet < 2 and (left := max(requests_until, streams_until) - time.time()) > 0:
+        while quiet < 2 and (left := max(requests_until, streams_until) - steady()) > 0:
             busy = await self._busy(addresses)
-            requests = busy.requests and time.time() < requests_until
-            streams = busy.streams and time.time() < streams_until
+            requests = busy.requests and steady() < requests_until
+            streams = busy.streams and steady() < streams_until
             quiet = 0 if requests or streams else quiet + 1
             await asyncio.sleep(min(_LOOK, left))
 
