@@ -1,0 +1,114 @@
+-- Holds requests to sleeping apps until they are awake. Owns the shared dictionary `paasd_asleep`: which apps are wanted,
+-- which paasd takes from here over the control socket, and which could not be woken a moment ago.
+--
+-- Costs apps that are awake nothing: a request comes here only after it found no endpoint.
+
+local routes = require "paasd.routes"
+local balancer = require "paasd.balancer"
+local workers = require "paasd.workers"
+local pages = require "paasd.pages"
+
+local dict = ngx.shared.paasd_asleep
+local match, concat, max, ceil = string.match, table.concat, math.max, math.ceil
+
+local MOST_HELD = 512    -- requests of one app; the others get the page at once
+local STEP = 0.01        -- seconds between two looks of a held request
+local MOST_LOOKS = 5000  -- a second, of all that a worker holds of one app
+local POLL = 0.02        -- seconds between two looks of paasd's own request
+local RENEW = 1          -- seconds: what a daemon took and died with is told to the next one
+
+local M = {}
+
+local held = {}          -- app -> requests that this worker holds
+
+local function note(app)
+    dict:set("wanted:" .. app, true, 5 * RENEW)
+    dict:set("news", true)
+end
+
+-- Until the app has endpoints: true. False when it is not asleep any more, could not be woken, or the time is over.
+local function wait(app, seconds)
+    local deadline, noted = ngx.now() + seconds, 0
+    while true do
+        local route, time = routes.of(app), ngx.now()
+        if route.count > 0 then
+            return true
+        end
+        if not route.hold or dict:get("failed:" .. app) or time >= deadline or workers.is_orphan() then
+            return false
+        end
+        if time >= noted + RENEW then
+            note(app)
+            noted = time
+        end
+        ngx.sleep(max(STEP, held[app] / MOST_LOOKS))
+    end
+end
+
+local function hold(app, seconds)
+    if (held[app] or 0) >= ceil(MOST_HELD / ngx.worker.count()) then
+        note(app)
+        return false
+    end
+    held[app] = (held[app] or 0) + 1
+    local awake = wait(app, seconds)
+    held[app] = held[app] > 1 and held[app] - 1 or nil
+    return awake
+end
+
+-- For a request that reached no endpoint. One whose bytes an instance has had is not sent again.
+function M.failed(app)
+    local seconds = routes.of(app).hold
+    if not seconds or balancer.was_sent() then
+        return pages.failed(app)
+    end
+    if hold(app, seconds) then
+        balancer.release()
+        return ngx.exec(ngx.var.paasd_stream ~= "" and "@stream" or "@app")
+    end
+    if not routes.of(app).hold then
+        return pages.failed(app)
+    end
+    return pages.send(503, dict:get("failed:" .. app) and "not-woken" or "waking")
+end
+
+local function taken()
+    local names = {}
+    for _, key in ipairs(dict:get_keys(0)) do
+        local app = match(key, "^wanted:(.+)$")
+        if app then
+            dict:delete(key)
+            names[#names + 1] = app
+        end
+    end
+    return names
+end
+
+-- Names of apps that are wanted, a line each, as soon as there are any; nothing when there are none for so long.
+function M.wanted(seconds)
+    local deadline = ngx.now() + seconds
+    while true do
+        if dict:get("news") then
+            dict:delete("news")
+            local names = taken()
+            if #names > 0 then
+                return concat(names, "\n") .. "\n"
+            end
+        end
+        if ngx.now() >= deadline or ngx.worker.exiting() then
+            return ""
+        end
+        ngx.sleep(POLL)
+    end
+end
+
+-- The app could not be woken: for so many seconds nobody is held, and paasd not asked. 0: forget that.
+function M.refuse(app, seconds)
+    if seconds > 0 then
+        dict:set("failed:" .. app, true, seconds)
+    else
+        dict:delete("failed:" .. app)
+    end
+end
+
+return M
