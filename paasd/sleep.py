@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from paasd import events
+from paasd import events, failpoints
 from paasd.apps import Apps
 from paasd.checks import CheckType, checks_of, merged
 from paasd.config import RunConfig
@@ -82,6 +82,7 @@ class Sleep:
                 return False
             try:
                 await self._edge.set_route(await self._routing.asleep(app, release))
+                await failpoints.hit("sleep-routed")
                 quiet = await self._is_quiet(app, rows, requests, wanted)
                 if quiet:
                     await self._write_down(app, rows, now(), "app.slept", reason=why)
@@ -91,6 +92,7 @@ class Sleep:
                 await asyncio.shield(self._correct_route(app))
                 raise
             if quiet:
+                await failpoints.hit("sleep-written")
                 await self.halt(app, rows)
             return quiet
 
@@ -105,8 +107,10 @@ class Sleep:
                 return None
             try:
                 await self._bring_up(app, release, rows)
+                await failpoints.hit("wake-started")
                 awake = [replace(row, asleep_since=None) for row in live]
                 await self._edge.set_route(self._routing.to(app, release, awake))
+                await failpoints.hit("wake-routed")
                 seconds = time.monotonic() - started
                 await self._write_down(app, rows, None, "app.woke", reason=why, seconds=round(seconds, 3))
             except BaseException as error:

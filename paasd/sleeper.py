@@ -110,7 +110,7 @@ class Sleeper:
                 self._quiet[app_id] = seen
                 if at - seen.since >= rules[app_id].after:
                     why = f"no request for {rules[app_id].after:g} s"
-                    self._begin(self._put_to_sleep(app, why, requests))
+                    self._begin(self._put_to_sleep_in_time(app, why, requests))
         return pause(rules)
 
     async def now(self, app: App) -> None:
@@ -137,18 +137,23 @@ class Sleeper:
     def _is_taken(self, app: App) -> bool:
         return app.id in self._falling or self._switches.is_held(app) or any(used(app) for used in self._is_used)
 
+    async def _put_to_sleep_in_time(self, app: App, why: str, requests: int) -> None:
+        try:
+            await self._put_to_sleep(app, why, requests)
+        except NotFound:
+            return  # it was destroyed
+        except PaasdError as error:
+            _log.warning("%s cannot be put to sleep: %s", app.name, error.detail)
+
     async def _put_to_sleep(self, app: App, why: str, requests: int) -> bool:
         wanted = self._falling[app.id] = asyncio.Event()
         self._listening.set()
         slept = False
         self._failures.pop(app.id, 0)
         try:
-            await self._edge.not_woken(app.name, 0)  # what was once so, before it was awake
             slept = await self._sleep.fall_asleep(app, why, requests, wanted)
             if slept:
                 _log.info("%s sleeps: %s", app.name, why)
-        except PaasdError as error:
-            _log.warning("%s cannot be put to sleep: %s", app.name, error.detail)
         finally:
             del self._falling[app.id]
             self._quiet.pop(app.id, None)
@@ -160,21 +165,21 @@ class Sleeper:
 
     async def _listen(self) -> None:
         """Ask the edge who is wanted, as long as there is somebody to wake."""
+        trouble = ""
         while True:
             self._listening.clear()
             try:
                 if self._falling or any(app.asleep for app in await self._apps.all()):
                     await self._heard(await self._edge.wanted(_POLL))
-                    continue
-            except PaasdError as error:
-                _log.warning("it is not known which apps are wanted: %s", error.detail)
+                else:
+                    await self._listening.wait()
+                trouble = ""
+            except Exception as error:
+                detail = error.detail if isinstance(error, PaasdError) else repr(error)
+                if detail != trouble:  # told once, not every second
+                    _log.warning("it is not known which apps are wanted: %s", detail)
+                trouble = detail
                 await asyncio.sleep(_RETRY)
-                continue
-            except Exception:
-                _log.exception("listening for who wants sleeping apps failed")
-                await asyncio.sleep(_RETRY)
-                continue
-            await self._listening.wait()
 
     async def _heard(self, names: Collection[str]) -> None:
         for app in await self._apps.all() if names else ():
@@ -203,9 +208,7 @@ class Sleeper:
         except PaasdError as error:
             await self._failed(app, error)
             raise
-        if self._failures.pop(app.id, 0):
-            with suppress(PaasdError):
-                await self._edge.not_woken(app.name, 0)
+        self._failures.pop(app.id, 0)
         if seconds is not None:
             _log.info("%s woke in %.3f s: %s", app.name, seconds, why)
         return seconds

@@ -155,7 +155,8 @@ class Edge:
         return set(answer.split())
 
     async def not_woken(self, app: str, seconds: float) -> None:
-        """For so long requests to a sleeping app get a page that says so, and nobody is told of them; 0 ends that."""
+        """For so long, or until it gets a route, requests to a sleeping app get a page that says so, and nobody is told
+        of them."""
         await self._control.put(f"not-woken/{app}", f"{seconds:g}")
 
     def _create_directories(self) -> None:

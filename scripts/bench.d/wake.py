@@ -1,8 +1,8 @@
-"""The first request to a sleeping app until it is answered, against `docker start` of a container of the same image until
-its port answers. Rounds alternate; prints medians and the ratio.
+"""The first request to a sleeping app until it is answered, against `docker start` of a container of the same image
+until its port answers. Rounds alternate; prints medians and the ratio.
 
-The floor pays for a docker command, as a person would type it; the same over the engine's API, without any client process,
-is printed for information. What the request costs when the app is awake is printed beside it."""
+The floor pays for a docker command, as a person would type it; the same over the engine's API, without any client
+process, is printed for information. What the request costs when the app is awake is printed beside it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _answer(box: Box) -> None:
 
 
 def floor_container(box: Box) -> str:
-    """The same image, command and limits as the app's instance, made by hand; the label lets the box's end remove it."""
+    """The same image, command and limits as the app's instance, made by hand; its label has it removed."""
     [found] = [c for c in box.containers() if c["Labels"].get("paasd.role") == "instance"]
     seen = docker("GET", f"/containers/{found['Id']}/json")
     config, host = seen["Config"], seen["HostConfig"]

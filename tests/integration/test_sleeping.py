@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -181,6 +182,24 @@ def test_a_daemon_killed_while_somebody_is_held(box: Box, sleepy: str) -> None:
     box.start()
     asking.join(40)
     assert [answer.status for answer in answers] == [200]
+
+
+@pytest.mark.parametrize("point", ["sleep-routed", "sleep-written", "wake-started", "wake-routed"])
+def test_killed_on_the_way_nobody_is_lost(box: Box, sleepy: str, point: str) -> None:
+    if point.startswith("wake"):
+        put_to_sleep(box, sleepy)
+    assert box.stop() == 0 and box.process is not None
+    box.start(failpoint=f"{point}:kill")
+    if point.startswith("sleep"):
+        assert box.ssh("sleep:now", sleepy).status != 0
+        assert box.process.wait(30) == -signal.SIGKILL
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(box.get, sleepy, timeout=40)
+        assert box.process.wait(30) == -signal.SIGKILL
+        box.start()
+        assert asked.result().status == 200
+    eventually(lambda: box.get(sleepy, timeout=30).status == 200 and box.differences() == [])
+    assert set(states(box, sleepy).values()) == {"running"}
 
 
 def test_changes_of_a_sleeping_app_go_live_and_leave_it_awake(box: Box, sleepy: str) -> None:

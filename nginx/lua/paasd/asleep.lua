@@ -78,6 +78,8 @@ local function taken()
         local app = match(key, "^wanted:(.+)$")
         if app then
             dict:delete(key)
+        end
+        if app and routes.of(app).hold then
             names[#names + 1] = app
         end
     end
@@ -102,13 +104,15 @@ function M.wanted(seconds)
     end
 end
 
--- The app could not be woken: for so many seconds nobody is held, and paasd not asked. 0: forget that.
+-- The app could not be woken: for so many seconds, or until it gets a route, nobody is held and paasd not asked.
 function M.refuse(app, seconds)
-    if seconds > 0 then
-        dict:set("failed:" .. app, true, seconds)
-    else
-        dict:delete("failed:" .. app)
-    end
+    dict:set("failed:" .. app, true, seconds)
+end
+
+-- The app goes to sleep or has woken: what was known of it before is over. Who is still held says so again.
+function M.forget(app)
+    dict:delete("wanted:" .. app)
+    dict:delete("failed:" .. app)
 end
 
 return M

@@ -46,9 +46,9 @@ local collections = {
 }
 
 local members = {
-    ["PUT /routes/"] = function(app) return stored(routes.set(app, body())) end,
+    ["PUT /routes/"] = function(app) asleep.forget(app) return stored(routes.set(app, body())) end,
     ["DELETE /routes/"] = function(app) routes.remove(app) return "" end,
-    ["PUT /not-woken/"] = function(app) asleep.refuse(app, tonumber(body()) or 0) return "" end,
+    ["PUT /not-woken/"] = function(app) asleep.refuse(app, tonumber(body())) return "" end,
     ["DELETE /counters/"] = function(app) counters.remove(app) return "" end,
 }
 

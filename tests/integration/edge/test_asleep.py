@@ -88,7 +88,7 @@ async def test_an_app_that_could_not_be_woken_holds_nobody_for_a_while(bench: Be
     assert status == 503 and "could not be started" in page
     assert (await bench.visitor.get(host))[1] == page
     assert await bench.edge.wanted(0) == set()
-    await bench.edge.not_woken("zoe", 0)
+    await asleep(bench)
     asked = asyncio.create_task(bench.visitor.get(host))
     await wake(bench)
     assert (await asked)[0] == 200
