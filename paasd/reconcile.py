@@ -14,7 +14,7 @@ from paasd.config import Config
 from paasd.deploy_settings import DeploymentSettings, Strategy
 from paasd.deployments import Deployments
 from paasd.drivers.base import Driver, Seen
-from paasd.errors import EngineUnavailable, NotFound, PaasdError
+from paasd.errors import EdgeError, EngineUnavailable, NotFound, PaasdError
 from paasd.lifecycle import Lifecycle
 from paasd.models import App, InstanceState, Route
 from paasd.projects import Projects
@@ -88,6 +88,8 @@ class Reconciler:
         for app in await self._apps.all():
             stale = await self._instances.of(app, "new")
             await self._instances.retire([row.name for row in stale])
+        with contextlib.suppress(EdgeError):
+            await self._sleep.recover()
         with contextlib.suppress(EngineUnavailable):
             await self._driver.remove_one_offs()
 

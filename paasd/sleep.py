@@ -1,7 +1,8 @@
 """Puts an app to sleep and wakes it: its containers are kept, stopped, and started again as they are.
 
 The edge is told first in both directions. On the way to sleep nobody is sent to an instance that is about to stop; on
-the way back the instances answer before anybody is sent to them. The transaction decides which of both it is."""
+the way back the instances answer before anybody is sent to them. Where edge and database differ, because a daemon died
+between both, the app is awake."""
 
 from __future__ import annotations
 
@@ -119,6 +120,15 @@ class Sleep:
                     await self.halt(app, rows)
                 raise
             return seconds
+
+    async def recover(self) -> None:
+        """Once at start: what a killed daemon had woken, but not written down, is in use by now and stays awake."""
+        asleep = [app for app in await self._apps.all() if app.asleep]
+        routes = await self._edge.routes() if asleep else {}
+        for app in asleep:
+            if app.name in routes and routes[app.name].endpoints:
+                rows = [row for row in await self._instances.of(app, "live") if row.asleep]
+                await self._write_down(app, rows, None, "app.woke", reason="paasd stopped while it was being woken")
 
     async def halt(self, app: App, rows: Sequence[InstanceRow]) -> None:
         """Stop instances that sleep. What cannot be done now the reconciler does."""
