@@ -136,6 +136,15 @@ def test_a_stream_keeps_it_awake(box: Box, sleepy: str) -> None:
     assert box.get(sleepy, timeout=30).status == 200
 
 
+def test_an_app_that_is_used_does_not_sleep_and_loses_nothing(box: Box, sleepy: str) -> None:
+    with Prober(box, sleepy) as prober:
+        for _ in range(3):
+            done = box.ssh("sleep:now", sleepy)
+            assert done.status != 0 and "requests are under way" in done.err
+    prober.assert_unbroken()
+    assert set(states(box, sleepy).values()) == {"running"}
+
+
 def test_workers_may_sleep_too_and_commands_keep_it_awake(box: Box, sleepy: str) -> None:
     ok(box, "sleep:set", sleepy, "workers=yes")
     put_to_sleep(box, sleepy)
