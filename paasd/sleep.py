@@ -20,7 +20,7 @@ from paasd.config import RunConfig
 from paasd.database import Database, now
 from paasd.deploy_settings import DeploymentSettings
 from paasd.drivers.base import Driver
-from paasd.errors import PaasdError
+from paasd.errors import EngineUnavailable, PaasdError
 from paasd.models import App, Release
 from paasd.release import Releases
 from paasd.revival import Revival
@@ -116,7 +116,8 @@ class Sleep:
                 await self._write_down(app, rows, None, "app.woke", reason=why, seconds=round(seconds, 3))
             except BaseException as error:
                 await asyncio.shield(self._correct_route(app))
-                if isinstance(error, Exception):  # a daemon that stops leaves it to its next start
+                # A daemon that stops, or has no engine, leaves what may have started to the reconciler.
+                if isinstance(error, Exception) and not isinstance(error, EngineUnavailable):
                     await self.halt(app, rows)
                 raise
             return seconds

@@ -13,7 +13,7 @@ from typing import Any
 from paasd import events
 from paasd.apps import Apps
 from paasd.database import Database
-from paasd.errors import Conflict, NotFound, PaasdError
+from paasd.errors import Conflict, EngineUnavailable, NotFound, PaasdError
 from paasd.models import App
 from paasd.route.edge import Edge
 from paasd.run.instances import InstanceRow, Instances
@@ -200,11 +200,14 @@ class Sleeper:
             await self.wake(app, "a request came")
 
     async def wake(self, app: App, why: str) -> float | None:
-        """Seconds it took; None when it did not sleep. After a failure nobody is held for a while."""
+        """Seconds it took; None when it did not sleep. After a failure of the app nobody is held for a while."""
         try:
             seconds = await self._sleep.wake(app, why)
         except NotFound:
             raise  # it was destroyed
+        except EngineUnavailable as error:  # which is not the app's fault: who is held goes on waiting and asking
+            _log.warning("%s cannot be woken yet: %s", app.name, error.detail)
+            raise
         except PaasdError as error:
             await self._failed(app, error)
             raise

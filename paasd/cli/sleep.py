@@ -39,7 +39,7 @@ def off(cli: Cli, app: str) -> None:
 
 
 def _turn_off(cli: Cli, app: str) -> None:
-    cli.client.request("DELETE", app_path(app, "sleep"))
+    cli.stream("DELETE", app_path(app, "sleep"))
     cli.console.print(f"-----> {app} is never put to sleep")
 
 
@@ -63,7 +63,7 @@ def report(cli: Cli, app: str | None, as_json: bool) -> None:
 @click.pass_obj
 def now(cli: Cli, app: str) -> None:
     """Put an app to sleep without waiting for its time."""
-    cli.client.request("POST", app_path(app, "sleep", "now"))
+    cli.stream("POST", app_path(app, "sleep", "now"))
     cli.console.print(f"-----> {app} is asleep; the next request wakes it")
 
 
@@ -72,7 +72,7 @@ def now(cli: Cli, app: str) -> None:
 @click.pass_obj
 def wake(cli: Cli, app: str) -> None:
     """Wake an app without a request."""
-    seconds = cli.client.request("POST", app_path(app, "sleep", "wake"))["seconds"]
+    seconds = cli.stream("POST", app_path(app, "sleep", "wake"))["seconds"]
     told = f"{app} was awake" if seconds is None else f"{app} is awake after {seconds:.2f} s"
     cli.console.print(f"-----> {told}")
 

@@ -9,21 +9,36 @@ local workers = require "paasd.workers"
 local pages = require "paasd.pages"
 
 local dict = ngx.shared.paasd_asleep
-local match, concat, max, ceil = string.match, table.concat, math.max, math.ceil
+local match, concat, ipairs = string.match, table.concat, ipairs
+local max, ceil, floor = math.max, math.ceil, math.floor
 
 local MOST_HELD = 512    -- requests of one app; the others get the page at once
 local STEP = 0.01        -- seconds between two looks of a held request
 local MOST_LOOKS = 5000  -- a second, of all that a worker holds of one app
+local FIRST = 4          -- requests that an instance gets at once when it has just woken; servers have short queues
+local DOUBLED = 0.125    -- seconds after which it gets twice as many
 local POLL = 0.02        -- seconds between two looks of paasd's own request
 local RENEW = 1          -- seconds: what a daemon took and died with is told to the next one
 
 local M = {}
 
 local held = {}          -- app -> requests that this worker holds
+local woke = {}          -- app -> when it had endpoints again; while some of them still wait for their turn
 
 local function note(app)
     dict:set("wanted:" .. app, true, 5 * RENEW)
     dict:set("news", true)
+end
+
+-- Whether one more may go: all at once would overflow the queue of an app that has only just begun to take connections.
+local function has_room(app, route, time)
+    local under_way = 0
+    for _, endpoint in ipairs(route.slots) do
+        under_way = under_way + endpoint.active
+    end
+    woke[app] = woke[app] or time
+    local first = max(1, floor(FIRST / ngx.worker.count()))
+    return under_way < route.count * first * 2 ^ ((time - woke[app]) / DOUBLED)
 end
 
 -- Until the app has endpoints: true. False when it is not asleep any more, could not be woken, or the time is over.
@@ -32,14 +47,17 @@ local function wait(app, seconds)
     while true do
         local route, time = routes.of(app), ngx.now()
         if route.count > 0 then
-            return true
-        end
-        if not route.hold or dict:get("failed:" .. app) or time >= deadline or workers.is_orphan() then
-            return false
-        end
-        if time >= noted + RENEW then
-            note(app)
-            noted = time
+            if time >= deadline or has_room(app, route, time) then
+                return true
+            end
+        else
+            if not route.hold or dict:get("failed:" .. app) or time >= deadline or workers.is_orphan() then
+                return false
+            end
+            if time >= noted + RENEW then
+                note(app)
+                noted = time
+            end
         end
         ngx.sleep(max(STEP, held[app] / MOST_LOOKS))
     end
@@ -52,7 +70,10 @@ local function hold(app, seconds)
     end
     held[app] = (held[app] or 0) + 1
     local awake = wait(app, seconds)
-    held[app] = held[app] > 1 and held[app] - 1 or nil
+    held[app] = held[app] - 1
+    if held[app] == 0 then
+        held[app], woke[app] = nil, nil
+    end
     return awake
 end
 

@@ -30,9 +30,9 @@ class SleepResource:
             Operation("GET", "/sleep", Action.APP_READ, self.listing, "Apps that sleep, or may"),
             Operation("GET", path, Action.APP_READ, self.report, "When the app sleeps, and whether it does"),
             Operation("PATCH", path, change, self.change, "Set and unset (null) when the app sleeps", SleepChange),
-            Operation("DELETE", path, change, self.unset, "Never put the app to sleep; wakes it"),
-            Operation("POST", f"{path}/now", change, self.now, "Put the app to sleep at once"),
-            Operation("POST", f"{path}/wake", change, self.wake, "Wake the app"),
+            Operation("DELETE", path, change, self.unset, "Never put the app to sleep; wakes it", streams=True),
+            Operation("POST", f"{path}/now", change, self.now, "Put the app to sleep at once", streams=True),
+            Operation("POST", f"{path}/wake", change, self.wake, "Wake the app", streams=True),
         ]
 
     async def listing(self, call: Call) -> dict[str, Any]:
