@@ -16,7 +16,8 @@ ENVIRONMENTS = ("production", "staging", "preview")
 MAX_SCALE = 50
 OnCreate = Callable[[Transaction, str], Awaitable[None]]
 _SELECT = (
-    "SELECT apps.*, projects.name AS project, releases.number AS release_number FROM apps"
+    "SELECT apps.*, projects.name AS project, releases.number AS release_number, EXISTS (SELECT 1 FROM instances"
+    " WHERE instances.app_id = apps.id AND asleep_since IS NOT NULL AND state = 'live') AS asleep FROM apps"
     " JOIN projects ON projects.id = apps.project_id LEFT JOIN releases ON releases.id = apps.release_id"
 )
 
@@ -201,5 +202,6 @@ def _app(row: Row) -> App:
         scale=json.loads(row["scale"]),
         created_at=row["created_at"],
         lock_reason=row["lock_reason"],
+        asleep=bool(row["asleep"]),
         postdeploy_at=row["postdeploy_at"],
     )

@@ -164,12 +164,12 @@ class Autoscaler:
     async def _live(self) -> dict[tuple[str, str], list[str]]:
         found: dict[tuple[str, str], list[str]] = {}
         for row in await self._instances.all():
-            if row.state == "live":
+            if row.state == "live" and not row.asleep:
                 found.setdefault((row.app_id, row.process_type), []).append(row.name)
         return found
 
     def _consider(self, app: App, process_type: str, rule: Rule, current: int, reading: Reading) -> None:
-        """An app that is stopped, scaled to none or being deployed is left alone."""
+        """An app that is stopped, asleep, scaled to none or being deployed is left alone."""
         observed = self._observed.setdefault((app.id, process_type), Observed())
         before, observed.last = observed.last, reading
         if app.stopped or not current or app.id in self._scaling or self._switches.is_held(app):

@@ -38,6 +38,7 @@ from paasd.api.v1.registry import RegistryResource
 from paasd.api.v1.releases import ReleasesResource
 from paasd.api.v1.resources import ResourcesResource
 from paasd.api.v1.run import RunResource
+from paasd.api.v1.sleep import SleepResource
 from paasd.api.v1.storage import StorageResource
 from paasd.apps import Apps
 from paasd.autoscale import Autoscaler
@@ -117,6 +118,9 @@ from paasd.run.runs import Runs
 from paasd.run.tasks import Tasks
 from paasd.secrets import Vault
 from paasd.service_manager import ServiceManager
+from paasd.sleep import Sleep
+from paasd.sleep_rules import SleepRules
+from paasd.sleeper import Sleeper
 from paasd.snapshots import Snapshots
 from paasd.source.repositories import Repositories
 from paasd.storage import Storage
@@ -169,7 +173,7 @@ class Daemon:
         firewall = Firewall(config, BuildNetwork(config.build, engine).subnets_and_services)
         networks, routing = (
             Networks(config, projects, driver, firewall),
-            Routing(config, releases, instances, readiness),
+            Routing(config, releases, instances, readiness, sleep_rules := SleepRules(database)),
         )
         settings, switches = DeploymentSettings(database, config.run), SwitchLocks()
         admission = Admission(settings)
@@ -245,6 +249,22 @@ class Daemon:
             readiness,
             liveness,
         )
+        sleep = Sleep(
+            config.run,
+            database,
+            apps,
+            releases,
+            instances,
+            driver,
+            health,
+            routing,
+            edge,
+            domains,
+            settings,
+            sleep_rules,
+            revival,
+            switches,
+        )
         self._reconciler = Reconciler(
             config,
             apps,
@@ -262,6 +282,7 @@ class Daemon:
             networks,
             settings,
             revival,
+            sleep,
         )
         self._watch = Watch(apps, releases, deployments, instances, driver, edge, changes)
         rules = AutoscaleRules(database)
@@ -278,7 +299,9 @@ class Daemon:
             config.run.autoscale_interval,
         )
         housekeeping = Housekeeping(config.keep, events, jobs, deployments, releases, builder)
-        runs = Runs(database, config.label)
+        runs, enter = Runs(database, config.label), Enter(database, instances, driver)
+        in_use = (deployer.is_pushed_to, enter.is_inside)
+        sleeper = self._sleeper = Sleeper(database, sleep_rules, sleep, apps, instances, runs, edge, switches, in_use)
         one_offs = self._one_offs = OneOffs(
             database, config, releases, domains, driver, networks, storage, resources, runs
         )
@@ -320,7 +343,7 @@ class Daemon:
             AppsResource(apps, lifecycle, previews, domains),
             PreviewsResource(previews, domains),
             ConfigResource(config_vars, admission, changes),
-            PsResource(apps, releases, instances, driver, changes, Enter(database, instances, driver)),
+            PsResource(apps, releases, instances, driver, changes, enter),
             ResourcesResource(resources, releases),
             ReleasesResource(releases, changes),
             DeploymentsResource(releases, deployments, settings, deployer, changes, canary),
@@ -335,6 +358,7 @@ class Daemon:
             CronResource(cron, entries, runs, one_offs),
             ChecksResource(apps, releases, health_watch),
             AutoscaleResource(rules, autoscaler),
+            SleepResource(apps, sleep_rules, sleeper),
             PushesResource(receive.push),
             IntakeResource(apps, self._intake),
             RegistryResource(registries, releases),
@@ -371,6 +395,8 @@ class Daemon:
             stack.push_async_callback(self._health_watch.stop)
             self._autoscaler.start()
             stack.push_async_callback(self._autoscaler.stop)
+            self._sleeper.start()
+            stack.push_async_callback(self._sleeper.stop)
             await self._add_admin_key()
             api = Api(self._config.api_socket, self._apps, self._sessions, local_admin, self._resources)
             await api.start()

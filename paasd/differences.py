@@ -64,12 +64,13 @@ class Differences:
     async def _instance_differences(self, apps: Sequence[App]) -> list[str]:
         rows = {row.name: row for row in await self._instances.all()}
         actual, one_offs = await self._driver.survey(), await self._driver.one_offs()
-        found = [f"instance {name} is wanted but missing" for name in rows if name not in actual]
+        asleep = {name for name, row in rows.items() if row.asleep and row.state == "live"}
+        found = [f"instance {name} is wanted but missing" for name in rows if name not in actual and name not in asleep]
         found += [f"container {name} runs but is not wanted" for name in actual if name not in rows]
         found += [
             f"instance {name} is {actual[name].state}"
             for name in rows
-            if name in actual and actual[name].state is not InstanceState.RUNNING
+            if name in actual and (actual[name].state is not InstanceState.RUNNING) != (name in asleep)
         ]
         found += [f"instance {row.name} was never switched to" for row in rows.values() if row.state == "new"]
         ids = {app.id for app in apps}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from paasd import events
 from paasd.database import Database
 from paasd.drivers.base import Driver, OneOff
-from paasd.errors import NotFound
+from paasd.errors import Conflict, NotFound
 from paasd.models import Actor, App
 from paasd.run.instances import InstanceRow, Instances
 
@@ -21,11 +23,29 @@ class Enter:
         self._database = database
         self._instances = instances
         self._driver = driver
+        self._inside: Counter[str] = Counter()
+        """How many are inside instances of an app, by its id."""
+
+    @contextmanager
+    def visit(self, app: App) -> Iterator[None]:
+        """Somebody is inside the app meanwhile."""
+        self._inside[app.id] += 1
+        try:
+            yield
+        finally:
+            self._inside[app.id] -= 1
+            self._inside += Counter()  # forgets those at zero
+
+    def is_inside(self, app: App) -> bool:
+        """Whether somebody is."""
+        return app.id in self._inside
 
     async def __call__(self, actor: Actor, app: App, words: Sequence[str], terminal: tuple[int, int] | None) -> OneOff:
         """`words` begin with an instance (`web.1`) or a process type that runs; otherwise they are all command, and the
-        instance is the first of web. No command: a shell. Raises NotFound."""
+        instance is the first of web. No command: a shell. Raises NotFound, or Conflict for one that sleeps."""
         row, command = await self._choose(app, words)
+        if row.asleep:
+            raise Conflict(f"{row.process_type}.{row.number} is asleep", hint=f"Wake it first with: ps:wake {app.name}")
         async with self._database.transaction() as tx:
             await events.record(
                 tx,

@@ -115,8 +115,8 @@ class GoLive:
         self, app: App, release: Release, deployment: Deployment, progress: Progress, change: Change = _PLAIN
     ) -> None:
         """`app.stopped` says how it shall be afterwards: a stopped app gets the release, but no instances."""
-        settings = await self._settings.of(app)
-        strategy = _strategy(settings.strategy, change)
+        settings, live = await self._settings.of(app), await self._instances.of(app, "live")
+        strategy = _strategy(settings.strategy, change, live)
         await self._deployments.release(deployment, release, strategy)
         project, url = await self._networks.ensure(app), await self._domains.url(app)
         checked = replace(release, checks=merged(release.checks, await self._apps.checks(app)))
@@ -125,7 +125,6 @@ class GoLive:
         if change.tasks:
             await self._before_start(launch, deployment, progress)
         await self._deployments.enter(app, deployment, Phase.STARTING)
-        live = await self._instances.of(app, "live")
         keep = _fitting(live, release, app.scale) if change.keep_fitting else []
         old = [row for row in live if row not in keep]
         await self._hand_over(_Switch(launch, deployment, keep, old, change), strategy, progress)
@@ -149,8 +148,9 @@ class GoLive:
             await self._deployments.enter(app, switch.deployment, phase)
 
         async with AsyncExitStack() as stack:
-            if strategy is Strategy.RECREATE and switch.old:
-                old = await self._launch_of(switch.launch, switch.old)
+            awake = [row for row in switch.old if not row.asleep]
+            if strategy is Strategy.RECREATE and awake:
+                old = await self._launch_of(switch.launch, awake)
                 await stack.enter_async_context(self._recreate.vacated(old, progress))
             launch = await self._planned(switch)
             progress.step(f"Deploying {app.name} {launch.release.version}{_listed(launch.rows)}")
@@ -243,17 +243,19 @@ class GoLive:
         await self._edge.set_route(Route(app.name))
 
 
-def _strategy(wanted: Strategy, change: Change) -> Strategy:
-    """Scaling never stops what runs, and what was live before needs no trial."""
-    if change.keep_fitting or (wanted is Strategy.CANARY and not change.watched):
+def _strategy(wanted: Strategy, change: Change, live: Sequence[InstanceRow]) -> Strategy:
+    """Scaling never stops what runs, what was live before needs no trial, and what sleeps gives a canary no measure."""
+    untried = not change.watched or any(row.asleep for row in live)
+    if change.keep_fitting or (wanted is Strategy.CANARY and untried):
         return Strategy.ROLLING
     return wanted
 
 
 def _fitting(live: Sequence[InstanceRow], release: Release, scale: Mapping[str, int]) -> list[InstanceRow]:
-    """The live instances that are as they would be made anew."""
+    """The live instances that are as they would be made anew; those asleep do not even run."""
     wanted = wanted_instances(release, scale)
-    return [row for row in live if row.release_id == release.id and (row.process_type, row.number) in wanted]
+    fitting = (row for row in live if row.release_id == release.id and (row.process_type, row.number) in wanted)
+    return [row for row in fitting if not row.asleep]
 
 
 def _listed(rows: Sequence[InstanceRow]) -> str:

@@ -101,7 +101,7 @@ class Subjects:
         said = await self._apps.all_checks()
         rows: dict[str, list[InstanceRow]] = {}
         for row in await self._instances.all():
-            if row.state == "live":
+            if row.state == "live" and not row.asleep:
                 rows.setdefault(row.app_id, []).append(row)
         found: list[Subject] = []
         for app in apps:

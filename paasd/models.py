@@ -71,6 +71,8 @@ class App:
     created_at: float
     lock_reason: str | None = None
     """Why nothing may be deployed; None when it may."""
+    asleep: bool = False
+    """Instances of it are kept stopped until somebody asks for it."""
     postdeploy_at: float | None = None
     """When app.json's script for the first deployment had run, or was not needed."""
 
@@ -371,6 +373,8 @@ class Route:
     endpoints: tuple[Endpoint, ...] = ()
     release: int = 0
     canary: CanaryRoute | None = None
+    hold: float | None = None
+    """Seconds that requests wait for an app that is asleep, instead of endpoints; None: it is not."""
 
 
 @dataclass(frozen=True)

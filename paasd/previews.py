@@ -35,7 +35,7 @@ SETTINGS = Family(
     },
 )
 _DEFAULTS = {"ttl": str(7 * 86400), "limit": "5", "inherit": ""}
-_COPIED = ("build", "resource")
+_COPIED = ("build", "resource", "sleep")
 """Families of settings that a preview shares with its app."""
 _EXPIRE = JobType("preview.expire", Queue.CLEANUP, timeout=300)
 

@@ -14,7 +14,7 @@ from paasd.config import Config
 from paasd.deploy_settings import DeploymentSettings, Strategy
 from paasd.deployments import Deployments
 from paasd.drivers.base import Driver, Seen
-from paasd.errors import EngineUnavailable, NotFound, PaasdError
+from paasd.errors import EdgeError, EngineUnavailable, NotFound, PaasdError
 from paasd.lifecycle import Lifecycle
 from paasd.models import App, InstanceState, Route
 from paasd.projects import Projects
@@ -24,6 +24,7 @@ from paasd.routing import Routing
 from paasd.run.instances import InstanceRow, Instances, network_name
 from paasd.run.networks import Networks
 from paasd.run.retire import Retirement
+from paasd.sleep import Sleep
 from paasd.source.repositories import Repositories
 from paasd.switch_locks import SwitchLocks
 
@@ -56,6 +57,7 @@ class Reconciler:
         networks: Networks,
         settings: DeploymentSettings,
         revival: Revival,
+        sleep: Sleep,
     ) -> None:
         self._config = config
         self._apps = apps
@@ -73,6 +75,7 @@ class Reconciler:
         self._project_networks = networks
         self._settings = settings
         self._revival = revival
+        self._sleep = sleep
         self._tasks: list[asyncio.Task[None]] = []
         self._wake = asyncio.Event()
         self._troubles: dict[str, str] = {}
@@ -85,6 +88,8 @@ class Reconciler:
         for app in await self._apps.all():
             stale = await self._instances.of(app, "new")
             await self._instances.retire([row.name for row in stale])
+        with contextlib.suppress(EdgeError):
+            await self._sleep.recover()
         with contextlib.suppress(EngineUnavailable):
             await self._driver.remove_one_offs()
 
@@ -189,6 +194,9 @@ class Reconciler:
         for row in await self._instances.all():
             if row.state == "retiring":
                 self._retirement.begin(row)
+            elif row.state == "live" and row.asleep and row.app_id in apps:
+                if _runs(actual.get(row.name)):
+                    await self._put_back(apps[row.app_id], row)
             elif row.state == "live" and not _serves(actual.get(row.name), row) and row.app_id in apps:
                 try:
                     await self._revive(apps[row.app_id], row)
@@ -206,6 +214,14 @@ class Reconciler:
                 return  # it must not run twice; a later pass starts it
             _log.warning("%s of %s is not running; starting it again", row.name, app.name)
             await self._revival.start(app, row)
+
+    async def _put_back(self, app: App, row: InstanceRow) -> None:
+        """Stop an instance of a sleeping app that somebody started, or that a daemon died over."""
+        async with self._switches.if_free(app) as free:
+            rows = await self._instances.of(app, "live")
+            if free and row.name in {r.name for r in rows if r.asleep}:
+                _log.warning("%s runs though %s is asleep; stopping it", row.name, app.name)
+                await self._sleep.halt(app, [row])
 
     async def _strangers(self) -> None:
         """Containers with our label that no row wants: leftovers of a killed daemon. A row is written before its
@@ -247,6 +263,10 @@ class Reconciler:
         for app_id in present - {app.id for app in await self._apps.all()}:
             await self._repositories.remove(app_id)
         await self._builds.remove_stray_logs()
+
+
+def _runs(instance: Seen | None) -> bool:
+    return instance is not None and instance.state in (InstanceState.RUNNING, InstanceState.CRASHING)
 
 
 def _serves(instance: Seen | None, row: InstanceRow) -> bool:

@@ -71,4 +71,4 @@ class Recreate:
         except PaasdError as error:
             progress.warn(f"{old.release.version} does not come back yet: {error.detail}")
             _log.warning("%s %s does not come back yet: %s", old.app.name, old.release.version, error.detail)
-        await self._edge.set_route(self._routing.to(old.app, old.release, old.rows))
+        await self._edge.set_route(await self._routing.of(old.app))

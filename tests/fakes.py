@@ -107,6 +107,16 @@ class FakeDriver:
                 self._end_launched(container, 143)
         return name in self.containers or name in self.launched
 
+    async def resume(self, name: str) -> bool:
+        self._check_available()
+        container = self.containers.get(name)
+        if container is None or container.spec.network not in self.networks_by_name:
+            return False
+        if container.instance.state is not InstanceState.RUNNING:
+            container.instance = replace(container.instance, restarts=0)
+            self._run(container)
+        return True
+
     async def list(self, app_id: str | None = None) -> Sequence[Instance]:
         self._check_available()
         instances = [container.instance for container in self.containers.values()]

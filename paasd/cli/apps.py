@@ -30,7 +30,7 @@ def list_apps(cli: Cli, as_json: bool) -> None:
         return cli.console.json(apps)
     cli.console.heading("My Apps")
     for app in apps:
-        cli.console.print(app["name"])
+        cli.console.print(app["name"] + (" (asleep)" if app["asleep"] else ""))
 
 
 @root.command("apps:info", examples=("apps:info blog",))
@@ -51,6 +51,7 @@ def info(cli: Cli, app: str, as_json: bool) -> None:
             "Environment": found["environment"],
             "Deploy branch": found["deploy_branch"] or "the first one pushed",
             "Stopped": "yes" if found["stopped"] else "no",
+            "Asleep": "yes" if found["asleep"] else "no",
             "Locked": found["locked"] or "no",
             "Created": found["created_at"],
         }

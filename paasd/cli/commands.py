@@ -27,6 +27,7 @@ from paasd.cli import (
     releases,
     resource,
     run,
+    sleep,
     storage,
 )
 from paasd.cli.client import Client
@@ -58,6 +59,7 @@ MODULES = (
     releases,
     resource,
     run,
+    sleep,
     storage,
 )
 

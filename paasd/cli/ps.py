@@ -25,6 +25,7 @@ def report(cli: Cli, app: str, as_json: bool) -> None:
         {
             "Release": found["release"] or "none yet",
             "Stopped": "yes" if found["stopped"] else "no",
+            "Asleep": "yes" if found["asleep"] else "no",
             "Scale": " ".join(f"{name}={count}" for name, count in found["scale"].items()) or "web=1",
         }
     )

@@ -87,6 +87,10 @@ class Driver(Protocol):
     async def halt(self, name: str, timeout: int = 30) -> bool:
         """The same without the removal: its logs and exit status can still be read. False when it is missing."""
 
+    async def resume(self, name: str) -> bool:
+        """Start a halted instance again just as it was made, at its address. Running: nothing happens. False when it,
+        or the network it was in, is missing. A failure leaves it halted."""
+
     async def list(self, app_id: str | None = None) -> Sequence[Instance]:
         """Every instance of this paasd (or of one app), stopped and crashing ones included, one-offs excluded."""
 

@@ -80,6 +80,15 @@ class DockerDriver:
             return False
         return True
 
+    async def resume(self, name: str) -> bool:
+        if await self._own(name) is None:
+            return False
+        try:
+            await self._start(name)
+        except EngineNotFound:
+            return False
+        return True
+
     async def list(self, app_id: str | None = None) -> Sequence[Instance]:
         instances = await asyncio.gather(*(self.inspect(container["Id"]) for container in await self._found(app_id)))
         return [instance for instance in instances if instance is not None]

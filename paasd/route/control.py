@@ -15,11 +15,12 @@ from paasd.errors import EdgeError, InvalidInput
 from paasd.models import CanaryRoute, Endpoint, Route
 from paasd.names import app_name, shown
 
-_TIMEOUT = aiohttp.ClientTimeout(total=5)
+_TIMEOUT = 5.0
 _ENDPOINT = re.compile(r"([0-9.]+):([0-9]+)/([0-9]+)")
 _VARIABLE = re.compile(r"(?:http|cookie)_[a-z0-9_]{1,60}")
 _STATUS_CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
 MAX_WEIGHT = 1000
+_HOLD = "hold="
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,11 @@ class AppCounters:
 
 def route_line(route: Route) -> str:
     """`<release> <address>:<port>/<weight> …`, with a canary then `| <release> <percent> <variable or ->` and its
-    endpoints. Raises InvalidInput."""
+    endpoints; `hold=<seconds>` instead of endpoints while the app sleeps. Raises InvalidInput."""
     app_name(route.app)
     words = [str(int(route.release)), *_written(route.endpoints)]
+    if route.hold is not None:
+        words.append(f"{_HOLD}{float(route.hold):g}")
     if canary := route.canary:
         variable = canary.variable or "-"
         if not 0 <= canary.percent <= 100 or not (canary.variable is None or _VARIABLE.fullmatch(variable)):
@@ -59,8 +62,13 @@ def parse_table(text: str) -> dict[str, Route]:
     for line in text.splitlines():
         stable, _, rest = line.partition(" |")
         app, release, *endpoints = stable.split()
-        routes[app] = Route(app, _read(endpoints), int(release), _canary(rest.split()) if rest else None)
+        canary, hold = _canary(rest.split()) if rest else None, _hold(endpoints)
+        routes[app] = Route(app, _read(endpoints), int(release), canary, hold)
     return routes
+
+
+def _hold(words: Iterable[str]) -> float | None:
+    return next((float(word.removeprefix(_HOLD)) for word in words if word.startswith(_HOLD)), None)
 
 
 def _canary(words: Sequence[str]) -> CanaryRoute:
@@ -113,8 +121,8 @@ class ControlSocket:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    async def get(self, what: str) -> str:
-        return await self._ask("GET", what)
+    async def get(self, what: str, *, within: float = _TIMEOUT) -> str:
+        return await self._ask("GET", what, within=within)
 
     async def put(self, what: str, text: str) -> None:
         await self._ask("PUT", what, text)
@@ -127,12 +135,13 @@ class ControlSocket:
         answering, oldest = (await self.get("generation")).split()
         return int(answering), int(oldest)
 
-    async def _ask(self, method: str, what: str, text: str | None = None) -> str:
+    async def _ask(self, method: str, what: str, text: str | None = None, *, within: float = _TIMEOUT) -> str:
+        timeout = aiohttp.ClientTimeout(total=within)
         connector = aiohttp.UnixConnector(str(self.path), force_close=True)
         try:
             async with (
                 failpoints.call("edge", lambda: OSError("fault")),
-                aiohttp.ClientSession(connector=connector, timeout=_TIMEOUT) as session,
+                aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
                 session.request(method, f"http://edge/{what}", data=text) as response,
             ):
                 answer = await response.text()

@@ -148,6 +148,17 @@ class Edge:
         lines = (await self._control.get("in-flight")).splitlines()
         return {name: InFlight(int(requests), int(streams)) for name, requests, streams in map(str.split, lines)}
 
+    async def wanted(self, seconds: int) -> set[str]:
+        """Sleeping apps that somebody asks for, as soon as there are any, after so many seconds none. What is told once
+        is told again while requests wait for it."""
+        answer = await self._control.get(f"wanted?seconds={seconds}", within=seconds + 5)
+        return set(answer.split())
+
+    async def not_woken(self, app: str, seconds: float) -> None:
+        """For so long, or until it gets a route, requests to a sleeping app get a page that says so, and nobody is told
+        of them."""
+        await self._control.put(f"not-woken/{app}", f"{seconds:g}")
+
     def _create_directories(self) -> None:
         self._nginx.create_directories()
         self._files.create()

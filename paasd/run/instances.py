@@ -37,6 +37,13 @@ class InstanceRow:
     """Until when it keeps WebSockets and event streams, once it retires."""
     stop_timeout: int | None = None
     """Seconds between SIGTERM and SIGKILL, once it retires."""
+    asleep_since: float | None = None
+    """Its container is kept stopped since then, because nobody asks for its app."""
+
+    @property
+    def asleep(self) -> bool:
+        """Live, but not to be running."""
+        return self.asleep_since is not None
 
 
 @dataclass(frozen=True)
@@ -192,6 +199,11 @@ async def mark_retiring(tx: Transaction, name: str, farewell: Farewell) -> None:
         farewell.stop_timeout,
         name,
     )
+
+
+async def mark_asleep(tx: Transaction, name: str, since: float | None) -> None:
+    """None: it is awake again."""
+    await tx.execute("UPDATE instances SET asleep_since = ? WHERE name = ? AND state = 'live'", since, name)
 
 
 def spec_of(

@@ -33,8 +33,8 @@ BEFORE_COMMIT = [
 AFTER_COMMIT = ["after-commit", "before-stop-old"]
 STRATEGIES = {"recreate": "old-vacated", "canary": "canary-routed"}
 DESTROYING = ["app-row-removed"]
-ELSEWHERE = ["unhealthy-stopped"]
-"""Killed at in tests/integration/test_health.py."""
+ELSEWHERE = ["unhealthy-stopped", "sleep-routed", "sleep-written", "wake-started", "wake-routed"]
+"""Killed at in tests/integration/test_health.py and test_sleeping.py."""
 _PROCFILE = "web: python3 -u app.py\nrelease: echo released\n"
 _SETTINGS = "[run]\ndrain = 1.0\nstop_timeout = 2\n"
 

@@ -175,6 +175,20 @@ async def test_a_stopped_instance_is_started_again(rig: Rig) -> None:
     await eventually(rig, spec.name, lambda instance: instance.state is InstanceState.RUNNING)
 
 
+async def test_a_halted_instance_is_resumed_as_it_was(rig: Rig) -> None:
+    prefix = await rig.network()
+    spec = rig.spec(address=f"{prefix}.77")
+    await rig.driver.start(spec)
+    assert await rig.driver.resume(spec.name)
+    assert await rig.driver.halt(spec.name, 0)
+    await eventually(rig, spec.name, lambda instance: instance.state is InstanceState.EXITED)
+    assert await rig.driver.resume(spec.name)
+    again = await eventually(rig, spec.name, lambda instance: instance.state is InstanceState.RUNNING)
+    assert (again.address, again.restarts, again.exit_code) == (f"{prefix}.77", 0, None)
+    await rig.driver.stop(spec.name, 0)
+    assert not await rig.driver.resume(spec.name)
+
+
 async def test_instances_are_listed_by_app(rig: Rig) -> None:
     await rig.network()
     await rig.driver.start(rig.spec("one"))

@@ -84,7 +84,7 @@ local function next_up(route)
 end
 
 -- Bytes that reached an earlier endpoint may have been acted on: such a request is never sent again.
-local function was_sent()
+function M.was_sent()
     for number in gmatch(ngx.var.upstream_bytes_sent or "", "%d+") do
         if number ~= "0" then
             return true
@@ -96,7 +96,7 @@ end
 local function retried(route, request)
     local failed = current[request]
     M.release()
-    if was_sent() then
+    if M.was_sent() then
         return false
     end
     if failed then

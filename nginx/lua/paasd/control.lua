@@ -3,6 +3,7 @@
 local routes = require "paasd.routes"
 local counters = require "paasd.counters"
 local workers = require "paasd.workers"
+local asleep = require "paasd.asleep"
 
 local M = {}
 
@@ -41,11 +42,13 @@ local collections = {
     ["PUT /routes"] = function() return stored(routes.replace(body())) end,
     ["GET /counters"] = counters.text,
     ["GET /in-flight"] = in_flight,
+    ["GET /wanted"] = function() return asleep.wanted(tonumber(ngx.var.arg_seconds) or 0) end,
 }
 
 local members = {
-    ["PUT /routes/"] = function(app) return stored(routes.set(app, body())) end,
+    ["PUT /routes/"] = function(app) asleep.forget(app) return stored(routes.set(app, body())) end,
     ["DELETE /routes/"] = function(app) routes.remove(app) return "" end,
+    ["PUT /not-woken/"] = function(app) asleep.refuse(app, tonumber(body())) return "" end,
     ["DELETE /counters/"] = function(app) counters.remove(app) return "" end,
 }
 

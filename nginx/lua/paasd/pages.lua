@@ -13,6 +13,8 @@ local answers = {
     [502] = {file = "app-silent.html", code = "app-silent", detail = "The app did not answer."},
     [503] = {file = "no-instance.html", code = "no-instance", detail = "No instance of this app is running."},
     [504] = {file = "app-slow.html", code = "app-slow", detail = "The app did not answer in time."},
+    waking = {file = "waking.html", code = "waking", detail = "The app is being woken; try again in a moment."},
+    ["not-woken"] = {file = "not-woken.html", code = "not-woken", detail = "The app could not be started."},
 }
 
 -- Read once in the master: a worker need not be able to read the files.
@@ -30,8 +32,9 @@ local function prefers_json()
     return json and (not html or json < html)
 end
 
-function M.send(status)
-    local answer = answers[status]
+-- `why` chooses among several pages of a status.
+function M.send(status, why)
+    local answer = answers[why or status]
     local body = answer.html
     ngx.status = status
     ngx.header["Cache-Control"] = "no-store"

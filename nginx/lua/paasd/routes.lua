@@ -1,8 +1,8 @@
 -- Owns the route table: the shared dictionary `paasd_routes`, and each worker's decoded copy of it.
 --
 -- A value is one line of text, `<release> <address>:<port>/<weight> …`; the mirror file has `<app> ` before it. With a
--- canary ` | <release> <percent> <variable or -> <address>:<port>/<weight> …` follows. Text and not JSON, because the
--- distribution's Lua has no JSON decoder of its own.
+-- canary ` | <release> <percent> <variable or -> <address>:<port>/<weight> …` follows. A sleeping app has `hold=<seconds>`
+-- instead of endpoints. Text and not JSON, because the distribution's Lua has no JSON decoder of its own.
 
 local dict = ngx.shared.paasd_routes
 local gmatch, match = string.gmatch, string.match
@@ -12,7 +12,7 @@ local tonumber, pairs, ipairs = tonumber, pairs, ipairs
 local M = {}
 
 local seen              -- version of the table that `decoded` was made from
-local decoded = {}      -- app -> {slots, size, position, count, canary}
+local decoded = {}      -- app -> {slots, size, position, count, canary, hold}
 local endpoints = {}    -- "address:port" -> endpoint; shared by successive versions, since it holds the in-flight count
 
 local function endpoint(address, port)
@@ -79,6 +79,7 @@ end
 local function decode(text)
     local stable, rest = match(text or "", "^([^|]*)|?(.*)$")
     local route = track(stable, false)
+    route.hold = tonumber(match(stable, " hold=([%d.]+)"))
     local percent, variable = match(rest, "^ %d+ (%d+) (%S+)")
     if percent then
         local canary = track(rest, true)

@@ -5,6 +5,7 @@ local workers = require "paasd.workers"
 local balancer = require "paasd.balancer"
 local counters = require "paasd.counters"
 local pages = require "paasd.pages"
+local asleep = require "paasd.asleep"
 local control = require "paasd.control"
 
 return function(mirror, pages_directory)
@@ -16,7 +17,7 @@ return function(mirror, pages_directory)
     paasd_pick_stream = balancer.pick_stream
     paasd_count = counters.count
     paasd_page = pages.send
-    paasd_failed = pages.failed
+    paasd_failed = asleep.failed
     paasd_control = control.handle
     paasd_worker = function() workers.start(counters.flush) end
 end

@@ -6,7 +6,7 @@
 local ffi = require "ffi"
 local routes = require "paasd.routes"
 
-ffi.cdef "int kill(int pid, int sig);"
+ffi.cdef "int kill(int pid, int sig); int getppid(void);"
 
 local dict = ngx.shared.paasd_workers
 local format, concat, gmatch, match = string.format, table.concat, string.gmatch, string.match
@@ -17,7 +17,7 @@ local PATIENCE = 2       -- seconds to wait for a report before going on without
 
 local M = {exiting = false, generation = 0}
 
-local pid
+local pid, master
 local flush              -- what else a worker hands over with its report: its counters
 
 -- Called in the master at start and at each reload: numbers the configuration, and with it the workers that run it.
@@ -45,12 +45,17 @@ local function tick(premature)
 end
 
 function M.start(flush_counters)
-    pid, flush = ngx.worker.pid(), flush_counters
+    pid, master, flush = ngx.worker.pid(), ffi.C.getppid(), flush_counters
     M.report()
     local ok, err = ngx.timer.every(INTERVAL, tick)
     if not ok then
         ngx.log(ngx.ERR, "no timer for counters: ", err)
     end
+end
+
+-- Whether the master was killed: then nobody hears any more what is said in its shared memory.
+function M.is_orphan()
+    return ffi.C.getppid() ~= master
 end
 
 -- Reports of the processes that live; those of dead ones are removed.

@@ -16,7 +16,7 @@ from paasd.drivers.base import Driver
 from paasd.enter import Enter
 from paasd.errors import NotFound
 from paasd.identity.policy import Action
-from paasd.models import Instance
+from paasd.models import Instance, InstanceState
 from paasd.release import Releases
 from paasd.run.instances import RELEASE_TASK, InstanceRow, Instances
 
@@ -66,6 +66,7 @@ class PsResource:
         types = [p.name for p in release.process_types if p.name != RELEASE_TASK] if release else []
         return {
             "stopped": call.app.stopped,
+            "asleep": call.app.asleep,
             "release": release.version if release else None,
             "scale": {name: count_of(call.app.scale, name) for name in dict.fromkeys([*types, *call.app.scale])},
             "instances": [_shape(row, actual.get(row.name)) for row in rows],
@@ -82,8 +83,9 @@ class PsResource:
         command = words(call.request.query.get("command", "[]"))
         terminal = terminal_of(call)
         async with conversation(call) as socket:
-            async with await self._enter(call.actor, call.app, command, terminal) as one_off:
-                status = await converse(call, socket, one_off)
+            with self._enter.visit(call.app):
+                async with await self._enter(call.actor, call.app, command, terminal) as one_off:
+                    status = await converse(call, socket, one_off)
             await socket.send_json({"exit": status})
         return socket
 
@@ -101,13 +103,17 @@ class PsResource:
         return {"stopped": True}
 
 
+def _runs(instance: Instance | None) -> bool:
+    return instance is not None and instance.state is InstanceState.RUNNING
+
+
 def _shape(row: InstanceRow, instance: Instance | None) -> dict[str, Any]:
     return {
         "instance": f"{row.process_type}.{row.number}",
         "name": row.name,
         "address": row.address,
         "duty": row.state,
-        "state": instance.state if instance else "missing",
+        "state": "asleep" if row.asleep and not _runs(instance) else instance.state if instance else "missing",
         "restarts": instance.restarts if instance else 0,
         "exit_code": instance.exit_code if instance else None,
         "out_of_memory": instance.oom_killed if instance else False,

@@ -24,6 +24,7 @@ def app_shape(app: App) -> dict[str, Any]:
         "environment": app.environment,
         "deploy_branch": app.deploy_branch,
         "stopped": app.stopped,
+        "asleep": app.asleep,
         "locked": app.lock_reason,
         "scale": dict(app.scale),
         "created_at": instant(app.created_at),
