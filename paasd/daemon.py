@@ -34,6 +34,7 @@ from paasd.api.v1.pipelines import PipelinesResource
 from paasd.api.v1.previews import PreviewsResource
 from paasd.api.v1.ps import PsResource
 from paasd.api.v1.pushes import PushesResource
+from paasd.api.v1.quotas import QuotasResource
 from paasd.api.v1.registry import RegistryResource
 from paasd.api.v1.releases import ReleasesResource
 from paasd.api.v1.resources import ResourcesResource
@@ -68,6 +69,7 @@ from paasd.deploy import Deployer
 from paasd.deploy_settings import DeploymentSettings
 from paasd.deployments import Deployments
 from paasd.differences import Differences
+from paasd.disk_use import DiskUse
 from paasd.docker_engine import DockerEngine
 from paasd.drivers.docker import DockerDriver
 from paasd.drivers.docker_volumes import DockerVolumes
@@ -95,6 +97,7 @@ from paasd.push.intake import Intake
 from paasd.push.openssh import OpenSsh
 from paasd.push.receive import Receive
 from paasd.push.ssh import EmbeddedSsh
+from paasd.quotas import Quotas
 from paasd.reconcile import Reconciler
 from paasd.recreate import Recreate
 from paasd.release import Releases
@@ -141,13 +144,14 @@ class Daemon:
         engine = self._engine = DockerEngine(config.docker_host)
         driver = DockerDriver(engine, config.label)
         events, jobs = Events(database), Jobs(database)
-        apps, projects = Apps(database), Projects(database)
+        quotas = Quotas(database, config.run)
+        apps, projects = Apps(database, quotas.gate), Projects(database)
         config_vars, releases = ConfigVars(database, vault), Releases(database, vault)
         self._users, self._keys, sessions = Users(database), SshKeys(database), Sessions()
         domains = Domains(database, config.http)
         edge = self._edge = Edge(config.edge_dir, _ROOT / "nginx", config.http)
         repositories = self._repositories = Repositories(config)
-        builds = Builds(database, config.build_logs, config.build.log_limit)
+        builds = Builds(database, config.build_logs, config.build.log_limit, quotas.gate)
         buildpacks = Buildpacks(_ROOT / "buildpacks")
         bases = BaseImages(engine, config.build, buildpacks.recipes, config.data_dir / "cache")
         queue, disk = BuildQueue(config.build.concurrency), Disk(config, engine)
@@ -157,8 +161,8 @@ class Daemon:
         maker = Maker(config.build, engine, buildpacks, bases, images, build_settings, disk)
         builder = Builder(config, builds, queue, planner, maker, images, build_settings, disk)
         matrix = Matrix(queue, planner, maker)
-        deployments, instances = Deployments(database), Instances(database, config.label)
-        resources = Resources(database, config.run)
+        deployments, instances = Deployments(database, quotas.gate), Instances(database, config.label)
+        resources = Resources(database, config.run, quotas.gate)
         retirement = Retirement(driver, instances, edge.in_flight, config.run)
         probe, readiness = Probe(driver), Readiness()
         health = Health(driver, probe)
@@ -173,7 +177,7 @@ class Daemon:
         admission = Admission(settings)
         recreate = Recreate(driver, instances, retirement, rollout, routing, edge)
         volumes = self._volumes = DockerVolumes(engine, config.label)
-        storage = Storage(config, database, jobs, volumes)
+        storage = Storage(config, database, jobs, volumes, quotas.gate)
         canary = Canary(driver, routing, edge)
         go_live = GoLive(
             database,
@@ -192,6 +196,7 @@ class Daemon:
             retirement,
             domains,
             edge,
+            quotas,
         )
         deployer = self._deployer = Deployer(
             apps, config_vars, builder, releases, deployments, admission, go_live, registries, switches
@@ -282,8 +287,10 @@ class Daemon:
         )
         entries = CronEntries(database, jobs)
         cron = self._cron = Cron(database, config, apps, releases, entries, runs, one_offs)
+        disk_use = DiskUse(config, database, jobs, quotas, projects, apps, storage, volumes, images)
         handlers = [
             *housekeeping.handlers(),
+            *disk_use.handlers(),
             *previews.handlers(),
             *storage.handlers(),
             *one_offs.handlers(),
@@ -338,6 +345,7 @@ class Daemon:
             RegistryResource(registries, releases),
             EventsResource(events),
             JobsResource(jobs),
+            QuotasResource(quotas, disk_use),
             StorageResource(apps, storage, snapshots, volumes),
             BoxResource(edge, builder, differences),
         ]
