@@ -122,6 +122,7 @@ from paasd.snapshots import Snapshots
 from paasd.source.repositories import Repositories
 from paasd.storage import Storage
 from paasd.switch_locks import SwitchLocks
+from paasd.volume_files import VolumeFiles
 from paasd.watch import Watch
 
 _log = logging.getLogger(__name__)
@@ -288,6 +289,7 @@ class Daemon:
         entries = CronEntries(database, jobs)
         cron = self._cron = Cron(database, config, apps, releases, entries, runs, one_offs)
         disk_use = DiskUse(config, database, jobs, quotas, projects, apps, storage, volumes, images)
+        files = VolumeFiles(config, database, storage, volumes, projects, quotas, snapshots.image, disk_use.soon)
         handlers = [
             *housekeeping.handlers(),
             *disk_use.handlers(),
@@ -346,7 +348,7 @@ class Daemon:
             EventsResource(events),
             JobsResource(jobs),
             QuotasResource(quotas, disk_use),
-            StorageResource(apps, storage, snapshots, volumes),
+            StorageResource(apps, storage, snapshots, volumes, files),
             BoxResource(edge, builder, differences),
         ]
 

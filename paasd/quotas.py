@@ -134,6 +134,13 @@ class Quotas:
         rooms = [s.limits["disk"] - use.get(n, {}).get("disk", 0.0) for n, s in scopes.items() if "disk" in s.limits]
         return max(0.0, min(rooms)) if rooms else None
 
+    async def require_disk(self, organization_id: str, project: str) -> None:
+        """Raises QuotaExceeded when what was measured has used it up."""
+        scopes = await _scopes(self._database, organization_id, project)
+        use = await use_of(self._database, organization_id, self._box) if scopes else {}
+        for name, scope in scopes.items():
+            _require(scope, use.get(name, {}), use.get(name, {}), Asking(organization_id, project, "", writes=True))
+
     @asynccontextmanager
     async def gate(self, tx: Transaction, asking: Asking) -> AsyncIterator[None]:
         """Compares the use before and after the block, inside its transaction, so that two that ask at the same time
