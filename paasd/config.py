@@ -44,6 +44,8 @@ class SshConfig:
     """Connections that have not authenticated yet, in total."""
     max_per_source: int = 10
     """The same from one address."""
+    forward_idle: float = 900.0
+    """Seconds without a byte after which a forwarded connection (`ssh -L`, `ps:forward`) is closed."""
 
 
 @dataclass(frozen=True)

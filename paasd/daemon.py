@@ -76,6 +76,7 @@ from paasd.drivers.docker_volumes import DockerVolumes
 from paasd.enter import Enter
 from paasd.errors import AlreadyExists, Cancelled, EngineUnavailable, PaasdError
 from paasd.events import Events, Subscriptions
+from paasd.forward import Forwards
 from paasd.go_live import GoLive
 from paasd.health_subjects import Subjects
 from paasd.health_watch import HealthWatch
@@ -316,7 +317,8 @@ class Daemon:
         )
         receive = Receive(config, apps, lifecycle, previews, repositories, sessions, deployer)
         self._intake = Intake(config, repositories, sessions)
-        doors = Doors(database, self._keys, self._users, sessions, receive, run_command)
+        forwards = Forwards(database, config.run, apps, releases, instances)
+        doors = Doors(database, self._keys, self._users, sessions, receive, run_command, forwards)
         self._ssh = (
             OpenSsh(config.ssh, config.keys_dir, config.run_dir, doors)
             if config.ssh.transport == "openssh"
@@ -327,7 +329,16 @@ class Daemon:
             AppsResource(apps, lifecycle, previews, domains),
             PreviewsResource(previews, domains),
             ConfigResource(config_vars, admission, changes),
-            PsResource(apps, releases, instances, driver, changes, Enter(database, instances, driver)),
+            PsResource(
+                apps,
+                releases,
+                instances,
+                driver,
+                changes,
+                Enter(database, instances, driver),
+                forwards,
+                config.ssh.forward_idle,
+            ),
             ResourcesResource(resources, releases),
             ReleasesResource(releases, changes),
             DeploymentsResource(releases, deployments, settings, deployer, changes, canary),
