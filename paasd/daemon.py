@@ -107,6 +107,7 @@ from paasd.revival import Revival
 from paasd.route.domains import Domains
 from paasd.route.edge import Edge
 from paasd.routing import Routing
+from paasd.run.failure_hooks import FailureHooks
 from paasd.run.firewall import Firewall
 from paasd.run.health import Health
 from paasd.run.instances import Instances
@@ -167,7 +168,8 @@ class Daemon:
         resources = Resources(database, config.run, quotas.gate)
         retirement = Retirement(driver, instances, edge.in_flight, config.run)
         probe, readiness = Probe(driver), Readiness()
-        health = Health(driver, probe)
+        hooks = FailureHooks(driver, config.run)
+        health = Health(driver, probe, hooks)
         rollout = Rollout(driver, instances, health, config, resources)
         registries = Registries(database, vault, engine)
         firewall = Firewall(config, BuildNetwork(config.build, engine).subnets_and_services)
@@ -249,6 +251,7 @@ class Daemon:
             probe,
             readiness,
             liveness,
+            hooks,
         )
         self._reconciler = Reconciler(
             config,
