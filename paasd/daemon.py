@@ -237,7 +237,7 @@ class Daemon:
             database,
         )
         snapshots = Snapshots(config, storage, volumes, apps, releases, changes)
-        previews = Previews(database, apps, config_vars, lifecycle, jobs)
+        previews = Previews(database, apps, config_vars, lifecycle, jobs, quotas.gate)
         revival = Revival(config, releases, driver, domains, networks, settings, storage, resources)
         liveness = Liveness(database, driver, instances, health, routing, retirement, revival, settings, switches)
         health_watch = self._health_watch = HealthWatch(

@@ -34,6 +34,13 @@ _STARTING = (
 )
 
 
+_PREVIEWS = (
+    "SELECT own.name AS project, paying.name AS pays FROM previews JOIN apps ON apps.id = previews.app_id"
+    " JOIN projects AS own ON own.id = apps.project_id JOIN apps AS parent ON parent.id = previews.parent_id"
+    " JOIN projects AS paying ON paying.id = parent.project_id WHERE previews.organization_id = ?"
+)
+
+
 class Reader(Protocol):
     """A transaction, or the database as it was committed."""
 
@@ -50,7 +57,7 @@ class BoxLimits:
 
 async def use_of(reader: Reader, organization_id: str, box: BoxLimits) -> dict[str, Use]:
     """By project; the whole organization is under ''."""
-    apps = await reader.fetch(_APPS, organization_id)
+    apps, pays = await reader.fetch(_APPS, organization_id), await paying(reader, organization_id)
     found: dict[str, Use] = defaultdict(lambda: defaultdict(float))
     starting = await _by_app(reader, _STARTING, organization_id)
     settings = await _settings(reader, organization_id)
@@ -63,13 +70,18 @@ async def use_of(reader: Reader, organization_id: str, box: BoxLimits) -> dict[s
         resources = AppResources(settings.get(app["id"], {}), box.default, box.most)
         memory, cpu = _meant_to_run(app, starting.get(app["id"], ()), resources)
         use = {"apps": 1.0, "memory": memory, "cpu": cpu, "builds": float(app["id"] in busy)}
-        _add(found[app["project"]], use)
+        _add(found[pays.get(app["project"], app["project"])], use)
     for project, use in (await _counted(reader, organization_id)).items():
-        _add(found[project], use)
+        _add(found[pays.get(project, project)], use)
     total: Use = defaultdict(float)
     for use in found.values():
         _add(total, use)
     return {**found, "": total}
+
+
+async def paying(reader: Reader, organization_id: str) -> dict[str, str]:
+    """Each preview is in a project of its own, and counts in that of the app it is of."""
+    return {row["project"]: row["pays"] for row in await reader.fetch(_PREVIEWS, organization_id)}
 
 
 def _meant_to_run(app: Row, starting: Iterable[Row], resources: AppResources) -> tuple[float, float]:

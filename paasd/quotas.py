@@ -18,7 +18,7 @@ from paasd.errors import InvalidInput, QuotaExceeded
 from paasd.models import Actor, App
 from paasd.names import chosen_name
 from paasd.quota_gate import Asking
-from paasd.quota_use import BoxLimits, Reader, Use, use_of
+from paasd.quota_use import BoxLimits, Reader, Use, paying, use_of
 from paasd.resources import KINDS, box_limits, bytes_of, shown_size
 
 WARN = "warn"
@@ -145,12 +145,13 @@ class Quotas:
     async def gate(self, tx: Transaction, asking: Asking) -> AsyncIterator[None]:
         """Compares the use before and after the block, inside its transaction, so that two that ask at the same time
         cannot both get the last of it. Raises QuotaExceeded."""
-        scopes = await _scopes(tx, asking.organization_id, asking.project)
-        if not scopes:
+        if not await tx.fetch_one("SELECT 1 FROM quotas WHERE organization_id = ? LIMIT 1", asking.organization_id):
             yield
             return
         before = await use_of(tx, asking.organization_id, self._box)
         yield
+        # Only now is it known of a new preview whose it is.
+        scopes = await _scopes(tx, asking.organization_id, asking.project)
         after = await use_of(tx, asking.organization_id, self._box)
         for name, scope in scopes.items():
             _require(scope, before.get(name, {}), after.get(name, {}), asking)
@@ -168,6 +169,8 @@ class Quotas:
 
 async def _scopes(reader: Reader, organization_id: str, project: str | None = None) -> dict[str, Scope]:
     """Those with quotas, by project: all of the organization's, or what holds for one project."""
+    if project is not None:
+        project = (await paying(reader, organization_id)).get(project, project)
     rows = await reader.fetch(
         "SELECT project, key, value FROM quotas WHERE organization_id = ? AND (? IS NULL OR project IN ('', ?))"
         " ORDER BY project",

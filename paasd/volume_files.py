@@ -130,7 +130,7 @@ class VolumeFiles:
     async def _receive(self, file: IO[bytes], data: AsyncIterator[bytes], room: float) -> None:
         """The archive as it was sent; it may not be larger than what it unpacks to could be, headers included."""
         size, looked = 0, 0
-        most = 2 * room + volume_tar.MAX_MEMBERS
+        most = 2 * room + 1024 * volume_tar.MAX_MEMBERS
         async for piece in data:
             size += len(piece)
             if size > most:

@@ -286,10 +286,18 @@ class BuildLog:
 
 
 async def _count(tx: Transaction, app: App) -> None:
-    """For quotas by the hour and the day: rows here outlive the app's."""
+    """For quotas by the hour and the day: rows here outlive the app's. A preview's count for its app's project."""
     at = now()
     await tx.execute("DELETE FROM build_requests WHERE at < ?", at - _COUNTED)
-    await tx.execute("INSERT INTO build_requests VALUES (?, ?, ?)", app.organization_id, app.project, at)
+    await tx.execute(
+        "INSERT INTO build_requests SELECT ?, coalesce((SELECT projects.name FROM previews"
+        " JOIN apps ON apps.id = previews.parent_id JOIN projects ON projects.id = apps.project_id"
+        " WHERE previews.app_id = ?), ?), ?",
+        app.organization_id,
+        app.id,
+        app.project,
+        at,
+    )
 
 
 async def _record_completed(

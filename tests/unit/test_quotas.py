@@ -14,7 +14,7 @@ from paasd.apps import Apps
 from paasd.build.app_images import ImageSize
 from paasd.build.builds import Builds
 from paasd.config import RunConfig
-from paasd.database import new_id, now
+from paasd.database import Transaction, new_id, now
 from paasd.deployments import Deployments
 from paasd.disk_use import counted
 from paasd.errors import Forbidden, InvalidInput, NotFound, QuotaExceeded
@@ -210,6 +210,32 @@ async def test_builds_at_a_time_are_counted_by_app_and_of_late_by_push(limited: 
     async with limited.database.transaction() as tx:
         await tx.execute("UPDATE build_requests SET at = at - 86401")
     await limited.builds.request(again, push(again))
+
+
+async def test_previews_count_in_the_project_of_their_app(limited: Limited) -> None:
+    app = await limited.live(await limited.apps.create(limited.admin, "blog"), "web")
+    await limited.set("blog", apps="2", memory="200m", builds_per_day="1")
+
+    async def preview(name: str) -> App:
+        async def also(tx: Transaction, app_id: str) -> None:
+            await tx.execute("INSERT INTO previews VALUES (?, ?, ?, ?, 0)", app_id, app.organization_id, app.id, name)
+
+        return await limited.apps.create(limited.admin, name, environment="preview", also=also)
+
+    made = await preview("x--blog")
+    with pytest.raises(QuotaExceeded, match="quota apps of project blog is 2"):
+        await preview("y--blog")
+    assert await limited.used("apps", "blog") == 2
+    await limited.begin(made, await limited.release(made, "web"))
+    assert await limited.used("memory", "blog") == 200 * MIB
+    with pytest.raises(QuotaExceeded, match="quota memory of project blog"):
+        await limited.apps.set_scale(limited.admin, app, {"web": 2})
+    with pytest.raises(QuotaExceeded, match="quota memory of project blog"):
+        await limited.resources.change(limited.admin, made, {"memory": "101m"})
+    await limited.builds.request(made, push(made))
+    await limited.apps.destroy(limited.admin, made)
+    with pytest.raises(QuotaExceeded, match="quota builds-per-day of project blog"):
+        await limited.builds.request(app, push(app))
 
 
 async def test_the_disk_refuses_once_it_is_used_up(limited: Limited) -> None:
