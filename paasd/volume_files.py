@@ -8,9 +8,11 @@ import shutil
 import tarfile
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import IO, Any
+from functools import partial
+from typing import IO, Any, TypeVar
 
 from paasd import events, volume_tar
 from paasd.config import Config
@@ -24,9 +26,12 @@ from paasd.projects import Projects
 from paasd.quotas import Quotas
 from paasd.storage import Storage, Volume
 
+T = TypeVar("T")
+
 _IMPORT_TIMEOUT = 4 * 3600.0
 _MAX_PATH = 4096
 _PIECE = 1 << 20
+_AT_ONCE = 4
 _LOOK_EVERY = 64 << 20
 """Bytes between two looks at the free space."""
 
@@ -62,6 +67,8 @@ class VolumeFiles:
         self._quotas = quotas
         self._image = image
         self._written = written
+        # Of their own: a large archive keeps a thread busy for minutes, and the daemon's are few.
+        self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="volume-files")
         self._taking: set[str] = set()
         """Volumes that files are being taken into."""
 
@@ -77,14 +84,14 @@ class VolumeFiles:
             progress.step(f"Receiving files for {volume.name}")
             async with asyncio.timeout(_IMPORT_TIMEOUT):
                 await self._receive(file, data, room)
-                contents = await asyncio.to_thread(volume_tar.check, file, room)
+                contents = await self._in_thread(partial(volume_tar.check, file, room))
                 progress.detail(f"{contents.files} files, {contents.size / 1024**2:.1f} MiB")
                 async with self._volumes.opened(volume.engine_name, await self._image(volume)) as opened:
                     place = await _place(opened, volume, path)
                     if place.kind not in (None, tarfile.DIRTYPE):
                         raise InvalidInput(f"{path} of {volume.name} is no directory")
                     folder = f"{INSIDE}/{path}".rstrip("/")
-                    await opened.write(_in_threads(volume_tar.cleaned(file, folder, place.owner)))
+                    await opened.write(self._in_pieces(volume_tar.cleaned(file, folder, place.owner)))
         await self._record(actor, "volume.imported", volume, path, files=contents.files, size=contents.size)
         await self._written()
         return contents
@@ -102,7 +109,7 @@ class VolumeFiles:
             async with opened.read(path) as pieces:
                 source = _Blocking(pieces, asyncio.get_running_loop())
                 drop = 1 if place.kind == tarfile.DIRTYPE else 0
-                yield _in_threads(volume_tar.rebased(source, drop))  # type: ignore[arg-type]
+                yield self._in_pieces(volume_tar.rebased(source, drop))  # type: ignore[arg-type]
 
     async def _room(self, volume: Volume) -> float:
         """Bytes that may be written. Raises QuotaExceeded, DiskFull."""
@@ -139,6 +146,23 @@ class VolumeFiles:
                 looked = size
                 self._free()
             await asyncio.to_thread(file.write, piece)
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    async def _in_pieces(self, pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+        """Work that blocks, a mebibyte at a time."""
+
+        def some() -> bytes:
+            found = bytearray()
+            for piece in pieces:
+                found += piece
+                if len(found) >= _PIECE:
+                    break
+            return bytes(found)
+
+        while piece := await self._in_thread(some):
+            yield piece
 
     @contextlib.contextmanager
     def _alone(self, volume: Volume) -> Iterator[None]:
@@ -182,21 +206,6 @@ class _Blocking:
 
     async def _next(self) -> bytes:
         return await anext(self._pieces, b"")
-
-
-async def _in_threads(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
-    """Work that blocks, a mebibyte a time."""
-
-    def some() -> bytes:
-        found = bytearray()
-        for piece in pieces:
-            found += piece
-            if len(found) >= _PIECE:
-                break
-        return bytes(found)
-
-    while piece := await asyncio.to_thread(some):
-        yield piece
 
 
 async def _place(opened: OpenVolume, volume: Volume, path: str) -> _Place:
