@@ -12,6 +12,7 @@ from paasd.database import Database, Transaction, now
 from paasd.errors import InvalidInput
 from paasd.models import Actor, App
 from paasd.names import shown
+from paasd.quota_gate import Asking, Gate, unlimited
 
 Check = Callable[[str], str]
 """Returns a value in its usual form; raises ValueError saying what it must be."""
@@ -71,10 +72,13 @@ class AppSettings:
         )
         return {row["key"]: row["value"] for row in rows if row["key"] in self.family.keys}
 
-    async def change(self, actor: Actor, app: App, changes: Mapping[str, str | None]) -> dict[str, str]:
+    async def change(
+        self, actor: Actor, app: App, changes: Mapping[str, str | None], gate: Gate = unlimited
+    ) -> dict[str, str]:
         """All changes or none; None or an empty value takes a setting away. Raises InvalidInput."""
         wanted = await asyncio.to_thread(self._checked, changes)  # a check may read files, as those of time zones
-        async with self._database.transaction() as tx:
+        asking = Asking(app.organization_id, app.project, actor.name, app.name)
+        async with self._database.transaction() as tx, gate(tx, asking):
             for key, value in wanted.items():
                 await put(tx, app, self.family.name, key, value)
             await events.record(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 from paasd import events, projects
@@ -11,9 +11,12 @@ from paasd.database import Database, Row, Transaction, new_id, now
 from paasd.errors import AlreadyExists, InvalidInput, NotFound
 from paasd.models import Actor, App
 from paasd.names import app_name, chosen_name, process_type, shown
+from paasd.quota_gate import Asking, Gate, unlimited
 
 ENVIRONMENTS = ("production", "staging", "preview")
 MAX_SCALE = 50
+RELEASE_TASK = "release"
+"""The Procfile entry that runs before the switch and is never scaled."""
 OnCreate = Callable[[Transaction, str], Awaitable[None]]
 _SELECT = (
     "SELECT apps.*, projects.name AS project, releases.number AS release_number, EXISTS (SELECT 1 FROM instances"
@@ -25,8 +28,9 @@ _SELECT = (
 class Apps:
     """Every look-up names the organization; an app of another one does not exist."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, gate: Gate = unlimited) -> None:
         self._database = database
+        self._gate = gate
 
     async def create(
         self,
@@ -37,15 +41,15 @@ class Apps:
         environment: str = "production",
         also: OnCreate | None = None,
     ) -> App:
-        """Raises InvalidInput, or AlreadyExists when the name is taken on this box. `also` joins the transaction, for
-        apps that are made and not chosen, whose names may be those of previews."""
+        """Raises InvalidInput, QuotaExceeded, or AlreadyExists when the name is taken on this box. `also` joins the
+        transaction, for apps that are made and not chosen, whose names may be those of previews."""
         (app_name if also else chosen_name)(name)
         if project is not None:
             chosen_name(project)
         if environment not in ENVIRONMENTS:
             raise InvalidInput(f"invalid environment {shown(environment)}", hint="Use production, staging or preview.")
-        app_id = new_id()
-        async with self._database.transaction() as tx:
+        app_id, asking = new_id(), Asking(actor.organization_id, project or name, actor.name, name)
+        async with self._database.transaction() as tx, self._gate(tx, asking):
             await _refuse_taken(tx, name)
             owner = await projects.ensure(tx, actor.organization_id, project or name)
             await tx.execute(
@@ -122,13 +126,14 @@ class Apps:
         await self._set(app, "deploy_branch", branch)
 
     async def set_scale(self, actor: Actor, app: App, scale: Mapping[str, int]) -> App:
-        """Merge new counts into the app's scale. Raises InvalidInput."""
+        """Merge new counts into the app's scale. Raises InvalidInput, QuotaExceeded."""
         for name, count in scale.items():
             process_type(name)
             if not 0 <= count <= MAX_SCALE:
                 raise InvalidInput(f"{name}={count} is out of range", hint=f"Use 0 to {MAX_SCALE} instances.")
         merged = {**app.scale, **scale}
-        async with self._database.transaction() as tx:
+        asking = Asking(app.organization_id, app.project, actor.name, app.name)
+        async with self._database.transaction() as tx, self._gate(tx, asking):
             await tx.execute("UPDATE apps SET scale = ? WHERE id = ?", json.dumps(merged), app.id)
             await events.record(
                 tx,
@@ -180,6 +185,12 @@ class Apps:
 def count_of(scale: Mapping[str, int], name: str) -> int:
     """Instances wanted of a process type: `web` starts with one, the others with none (as on Heroku and Dokku)."""
     return scale.get(name, 1 if name == "web" else 0)
+
+
+def wanted_counts(names: Iterable[str], scale: Mapping[str, int], formation: Mapping[str, int]) -> dict[str, int]:
+    """Instances wanted of each of a release's process types. Before anybody scales the app, app.json's `formation` says
+    how many."""
+    return {name: count_of(scale or formation, name) for name in names if name != RELEASE_TASK}
 
 
 async def _refuse_taken(tx: Transaction, name: str) -> None:

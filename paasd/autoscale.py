@@ -18,7 +18,7 @@ from paasd.canary import Answers, between
 from paasd.changes import Changes
 from paasd.database import Database
 from paasd.drivers.base import Driver, Usage
-from paasd.errors import NotFound, PaasdError
+from paasd.errors import NotFound, PaasdError, QuotaExceeded
 from paasd.models import Actor, App
 from paasd.progress import Progress
 from paasd.release import Releases
@@ -193,7 +193,7 @@ class Autoscaler:
         _log.info("scaling %s %s from %s to %s: %s", app.name, process_type, current, wanted.count, wanted.reason)
         actor = Actor(app.organization_id, None, "paasd", "owner")
         try:
-            await self._set(actor, app, process_type, wanted.count)
+            wanted = await self._within_quota(actor, app, process_type, current, wanted)
             await self._record(app, "app.autoscaled", process_type, current, wanted)
             await self._changes.scale(actor, app, Progress())
         except PaasdError as error:
@@ -205,6 +205,21 @@ class Autoscaler:
                 await self._record(app, "app.autoscale_failed", process_type, current, failed)
         except Exception:
             _log.exception("scaling %s failed", app.name)
+
+    async def _within_quota(
+        self, actor: Actor, app: App, process_type: str, current: int, wanted: Recommendation
+    ) -> Recommendation:
+        """Set what is wanted, or as much of it as quotas leave. Raises QuotaExceeded when they leave nothing."""
+        reason = wanted.reason
+        for count in range(wanted.count, min(current, wanted.count - 1), -1):
+            try:
+                await self._set(actor, app, process_type, count)
+            except QuotaExceeded as error:
+                reason = f"{wanted.reason}; {wanted.count} are too many: {error.detail}"
+                refused = error
+            else:
+                return Recommendation(count, reason)
+        raise refused
 
     async def _set(self, actor: Actor, app: App, process_type: str, count: int) -> None:
         """With what app.json says of the others, which counts only until somebody scales."""

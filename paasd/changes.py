@@ -98,7 +98,8 @@ class Changes:
                 if also:
                     await also(tx)
 
-            return await self._deploy(actor, app, release, progress, active, Change(watched=False, on_live=on_live))
+            change = Change(watched=False, exempt=leaving is not None, on_live=on_live)
+            return await self._deploy(actor, app, release, progress, active, change)
 
     async def redeploy(
         self, actor: Actor, app: App, build: int, progress: Progress, *, ignore_windows: bool = False

@@ -21,6 +21,7 @@ OFF = "off"
 _STRATEGIES = ("path", "command", "listening")
 _HTTP = ("path", "content", "scheme", "httpHeaders")
 _MOST_CHECKS, _MOST_WORDS, _MOST_HEADERS = 20, 64, 20
+_URL = re.compile(r"https?://[\x21-\x7e]{1,500}")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 
 
@@ -48,6 +49,7 @@ SETTINGS = {
     "initialDelay": "seconds before the first attempt (0)",
     "name": "what reports call the check",
     "warn": "true: a failure is told, and nothing else happens",
+    "onFailure": "what a failure sets off: {command: [words], url: address}",
 }
 
 
@@ -72,6 +74,9 @@ class Check:
     timeout: float = 5.0
     initial_delay: float = 0.0
     warn: bool = False
+    on_failure_command: tuple[str, ...] = ()
+    """Runs inside the instance that failed."""
+    on_failure_url: str = ""
 
     @property
     def asks_http(self) -> bool:
@@ -140,6 +145,8 @@ def _check(entry: Mapping[str, Any], kind: CheckType, is_web: bool, port: int) -
         timeout=max(0.1, float(entry.get("timeout", 5))),
         initial_delay=float(entry.get("initialDelay", 0)),
         warn=bool(entry.get("warn", False)),
+        on_failure_command=tuple((entry.get("onFailure") or {}).get("command") or ()),
+        on_failure_url=str((entry.get("onFailure") or {}).get("url") or ""),
     )
 
 
@@ -274,6 +281,16 @@ def _command(value: Any) -> str | None:
     return None if small and value[0] else 'a list of words, such as ["pg_isready", "-q"]'
 
 
+def _on_failure(value: Any) -> str | None:
+    if not isinstance(value, dict) or not value or set(value) - {"command", "url"}:
+        return 'an object with a command, a url or both, such as {"url": "https://example.org/failed"}'
+    if (command := value.get("command")) is not None and (wrong := _command(command)):
+        return f"an object whose command is {wrong}"
+    url = value.get("url")
+    good = url is None or (isinstance(url, str) and _URL.fullmatch(url))
+    return None if good else "an object whose url begins with https:// or http://"
+
+
 def _headers(value: Any) -> str | None:
     good = isinstance(value, list) and len(value) <= _MOST_HEADERS and all(map(_is_header, value))
     return None if good else 'a list of headers, such as [{"name": "X-Check", "value": "1"}]'
@@ -303,4 +320,5 @@ _RULES: Mapping[str, _Rule] = {
     "initialDelay": _number(0, 3600),
     "name": _text(100),
     "warn": _boolean,
+    "onFailure": _on_failure,
 }

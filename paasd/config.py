@@ -44,6 +44,8 @@ class SshConfig:
     """Connections that have not authenticated yet, in total."""
     max_per_source: int = 10
     """The same from one address."""
+    forward_idle: float = 900.0
+    """Seconds without a byte after which a forwarded connection (`ssh -L`, `ps:forward`) is closed."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,8 @@ class RunConfig:
     """$PORT of web instances."""
     autoscale_interval: float = 15.0
     """Seconds between two looks at what autoscaled apps use."""
+    hooks_to: str = ""
+    """Networks that `onFailure` of a health check may post to beside public addresses; never the apps' own."""
     firewall: bool = True
     """Keep instances away from the host's services and the metadata address (needs CAP_NET_ADMIN)."""
 

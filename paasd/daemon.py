@@ -34,6 +34,7 @@ from paasd.api.v1.pipelines import PipelinesResource
 from paasd.api.v1.previews import PreviewsResource
 from paasd.api.v1.ps import PsResource
 from paasd.api.v1.pushes import PushesResource
+from paasd.api.v1.quotas import QuotasResource
 from paasd.api.v1.registry import RegistryResource
 from paasd.api.v1.releases import ReleasesResource
 from paasd.api.v1.resources import ResourcesResource
@@ -70,12 +71,14 @@ from paasd.deploy import Deployer
 from paasd.deploy_settings import DeploymentSettings
 from paasd.deployments import Deployments
 from paasd.differences import Differences
+from paasd.disk_use import DiskUse
 from paasd.docker_engine import DockerEngine
 from paasd.drivers.docker import DockerDriver
 from paasd.drivers.docker_volumes import DockerVolumes
 from paasd.enter import Enter
 from paasd.errors import AlreadyExists, Cancelled, EngineUnavailable, PaasdError
 from paasd.events import Events, Subscriptions
+from paasd.forward import Forwards
 from paasd.go_live import GoLive
 from paasd.health_subjects import Subjects
 from paasd.health_watch import HealthWatch
@@ -97,6 +100,7 @@ from paasd.push.intake import Intake
 from paasd.push.openssh import OpenSsh
 from paasd.push.receive import Receive
 from paasd.push.ssh import EmbeddedSsh
+from paasd.quotas import Quotas
 from paasd.reconcile import Reconciler
 from paasd.recreate import Recreate
 from paasd.release import Releases
@@ -105,6 +109,7 @@ from paasd.revival import Revival
 from paasd.route.domains import Domains
 from paasd.route.edge import Edge
 from paasd.routing import Routing
+from paasd.run.failure_hooks import FailureHooks
 from paasd.run.firewall import Firewall
 from paasd.run.health import Health
 from paasd.run.instances import Instances
@@ -125,6 +130,7 @@ from paasd.snapshots import Snapshots
 from paasd.source.repositories import Repositories
 from paasd.storage import Storage
 from paasd.switch_locks import SwitchLocks
+from paasd.volume_files import VolumeFiles
 from paasd.watch import Watch
 
 _log = logging.getLogger(__name__)
@@ -147,13 +153,14 @@ class Daemon:
         driver = DockerDriver(engine, config.label)
         events, jobs = Events(database), Jobs(database)
         self._jobs = jobs
-        apps, projects = Apps(database), Projects(database)
+        quotas = Quotas(database, config.run)
+        apps, projects = Apps(database, quotas.gate), Projects(database)
         config_vars, releases = ConfigVars(database, vault), Releases(database, vault)
         self._users, self._keys, sessions = Users(database), SshKeys(database), Sessions()
         domains = Domains(database, config.http)
         edge = self._edge = Edge(config.edge_dir, _ROOT / "nginx", config.http)
         repositories = self._repositories = Repositories(config)
-        builds = Builds(database, config.build_logs, config.build.log_limit)
+        builds = Builds(database, config.build_logs, config.build.log_limit, quotas.gate)
         buildpacks = Buildpacks(_ROOT / "buildpacks")
         bases = BaseImages(engine, config.build, buildpacks.recipes, config.data_dir / "cache")
         queue, disk = BuildQueue(config.build.concurrency), Disk(config, engine)
@@ -163,11 +170,12 @@ class Daemon:
         maker = Maker(config.build, engine, buildpacks, bases, images, build_settings, disk)
         builder = Builder(config, builds, queue, planner, maker, images, build_settings, disk)
         matrix = Matrix(queue, planner, maker)
-        deployments, instances = Deployments(database), Instances(database, config.label)
-        resources = Resources(database, config.run)
+        deployments, instances = Deployments(database, quotas.gate), Instances(database, config.label)
+        resources = Resources(database, config.run, quotas.gate)
         retirement = Retirement(driver, instances, edge.in_flight, config.run)
         probe, readiness = Probe(driver), Readiness()
-        health = Health(driver, probe)
+        hooks = FailureHooks(driver, config.run)
+        health = Health(driver, probe, hooks)
         rollout = Rollout(driver, instances, health, config, resources)
         registries = Registries(database, vault, engine)
         firewall = Firewall(config, BuildNetwork(config.build, engine).subnets_and_services)
@@ -179,7 +187,7 @@ class Daemon:
         admission = Admission(settings)
         recreate = Recreate(driver, instances, retirement, rollout, routing, edge)
         volumes = self._volumes = DockerVolumes(engine, config.label)
-        storage = Storage(config, database, jobs, volumes)
+        storage = Storage(config, database, jobs, volumes, quotas.gate)
         canary = Canary(driver, routing, edge)
         go_live = GoLive(
             database,
@@ -198,6 +206,7 @@ class Daemon:
             retirement,
             domains,
             edge,
+            quotas,
         )
         deployer = self._deployer = Deployer(
             apps, config_vars, builder, releases, deployments, admission, go_live, registries, switches
@@ -234,7 +243,7 @@ class Daemon:
             database,
         )
         snapshots = Snapshots(config, storage, volumes, apps, releases, changes)
-        previews = Previews(database, apps, config_vars, lifecycle, jobs)
+        previews = Previews(database, apps, config_vars, lifecycle, jobs, quotas.gate)
         revival = Revival(config, releases, driver, domains, networks, settings, storage, resources)
         liveness = Liveness(database, driver, instances, health, routing, retirement, revival, settings, switches)
         health_watch = self._health_watch = HealthWatch(
@@ -248,6 +257,7 @@ class Daemon:
             probe,
             readiness,
             liveness,
+            hooks,
         )
         sleep = Sleep(
             config.run,
@@ -307,8 +317,11 @@ class Daemon:
         )
         entries = CronEntries(database, jobs)
         cron = self._cron = Cron(database, config, apps, releases, entries, runs, one_offs)
+        disk_use = DiskUse(config, database, jobs, quotas, projects, apps, storage, volumes, images)
+        files = VolumeFiles(config, database, storage, volumes, projects, quotas, snapshots.image, disk_use.soon)
         handlers = [
             *housekeeping.handlers(),
+            *disk_use.handlers(),
             *previews.handlers(),
             *storage.handlers(),
             *one_offs.handlers(),
@@ -332,7 +345,8 @@ class Daemon:
         )
         receive = Receive(config, apps, lifecycle, previews, repositories, sessions, deployer)
         self._intake = Intake(config, repositories, sessions)
-        doors = Doors(database, self._keys, self._users, sessions, receive, run_command)
+        forwards = Forwards(database, config.run, apps, releases, instances)
+        doors = Doors(database, self._keys, self._users, sessions, receive, run_command, forwards)
         self._ssh = (
             OpenSsh(config.ssh, config.keys_dir, config.run_dir, doors)
             if config.ssh.transport == "openssh"
@@ -343,7 +357,16 @@ class Daemon:
             AppsResource(apps, lifecycle, previews, domains),
             PreviewsResource(previews, domains),
             ConfigResource(config_vars, admission, changes),
-            PsResource(apps, releases, instances, driver, changes, enter),
+            PsResource(
+                apps,
+                releases,
+                instances,
+                driver,
+                changes,
+                enter,
+                forwards,
+                config.ssh.forward_idle,
+            ),
             ResourcesResource(resources, releases),
             ReleasesResource(releases, changes),
             DeploymentsResource(releases, deployments, settings, deployer, changes, canary),
@@ -364,7 +387,8 @@ class Daemon:
             RegistryResource(registries, releases),
             EventsResource(events),
             JobsResource(jobs),
-            StorageResource(apps, storage, snapshots, volumes),
+            QuotasResource(quotas, disk_use),
+            StorageResource(apps, storage, snapshots, volumes, files),
             BoxResource(edge, builder, differences),
         ]
 

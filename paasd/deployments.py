@@ -14,6 +14,7 @@ from paasd.database import Database, Row, Transaction, new_id, now
 from paasd.errors import Cancelled, Conflict, NotFound, NothingToDeploy, PaasdError, Superseded
 from paasd.models import Actor, App, Phase, Release, Status
 from paasd.numbered import Table, by_number, delete_in_pieces, next_number, page
+from paasd.quota_gate import Asking, Gate, unlimited
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,9 @@ class Deployment:
 
 
 class Deployments:
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, gate: Gate = unlimited) -> None:
         self._database = database
+        self._gate = gate
 
     @asynccontextmanager
     async def attempt(self, actor: Actor, app: App, *, build_id: str | None = None) -> AsyncIterator[Deployment]:
@@ -74,14 +76,26 @@ class Deployments:
             await _record(tx, "deployment.requested", app, actor.name, number)
         return await self.by_number(app, number)
 
-    async def release(self, deployment: Deployment, release: Release, strategy: str) -> None:
-        """There is a release to make live now."""
-        async with self._database.transaction() as tx:
+    async def release(
+        self,
+        deployment: Deployment,
+        release: Release,
+        strategy: str,
+        *,
+        asking: Asking | None = None,
+        stopped: bool = False,
+    ) -> None:
+        """There is a release to make live now. `asking`: for what it starts; None when it starts nothing, or must not
+        be refused. Raises QuotaExceeded."""
+        gate = self._gate if asking else unlimited
+        asking = asking or Asking("", "", "")
+        async with self._database.transaction() as tx, gate(tx, asking):
             await tx.execute(
-                "UPDATE deployments SET release_id = ?, build_id = ?, strategy = ? WHERE id = ?",
+                "UPDATE deployments SET release_id = ?, build_id = ?, strategy = ?, stopped = ? WHERE id = ?",
                 release.id,
                 release.build_id,
                 strategy,
+                int(stopped),
                 deployment.id,
             )
 

@@ -11,6 +11,7 @@
     │   ├── Superseded              a newer push to the same app won
     │   └── Cancelled
     ├── TooMany 429
+    ├── QuotaExceeded 403
     ├── DeployFailed 422            the old release keeps serving
     │   ├── BuildFailed
     │   ├── ReleaseTaskFailed
@@ -109,6 +110,11 @@ class NothingToDeploy(Conflict):
 class TooMany(PaasdError):
     status = 429
     code = "too-many-requests"
+
+
+class QuotaExceeded(PaasdError):
+    status = 403
+    code = "quota-exceeded"
 
 
 class DeployFailed(PaasdError):

@@ -24,6 +24,8 @@ from paasd.deploy_settings import DeploymentSettings, Strategy
 from paasd.deployments import Deployment, Deployments, succeed
 from paasd.models import App, Phase, Release, Route
 from paasd.progress import Progress
+from paasd.quota_gate import Asking
+from paasd.quotas import Quotas
 from paasd.recreate import Recreate
 from paasd.release import Releases
 from paasd.route.domains import Domains
@@ -52,6 +54,8 @@ class Change:
     """The release is new code: its release task and scripts run."""
     watched: bool = True
     """Crashes and errors soon afterwards bring the release before back."""
+    exempt: bool = False
+    """No quota keeps it from being made: what is live has turned out to be bad."""
     pass_switch: PassSwitch = lambda: None
     """Called just before the switch; may still refuse it by raising."""
     on_live: OnLive | None = None
@@ -93,6 +97,7 @@ class GoLive:
         retirement: Retirement,
         domains: Domains,
         edge: Edge,
+        quotas: Quotas,
     ) -> None:
         self._database = database
         self._apps = apps
@@ -110,6 +115,7 @@ class GoLive:
         self._retirement = retirement
         self._domains = domains
         self._edge = edge
+        self._quotas = quotas
 
     async def __call__(
         self, app: App, release: Release, deployment: Deployment, progress: Progress, change: Change = _PLAIN
@@ -117,7 +123,13 @@ class GoLive:
         """`app.stopped` says how it shall be afterwards: a stopped app gets the release, but no instances."""
         settings, live = await self._settings.of(app), await self._instances.of(app, "live")
         strategy = _strategy(settings.strategy, change, live)
-        await self._deployments.release(deployment, release, strategy)
+        asking = Asking(app.organization_id, app.project, deployment.created_by, app.name)
+        free = app.stopped or change.exempt
+        await self._deployments.release(
+            deployment, release, strategy, asking=None if free else asking, stopped=app.stopped
+        )
+        for line in await self._quotas.warnings(app):
+            progress.warn(line)
         project, url = await self._networks.ensure(app), await self._domains.url(app)
         checked = replace(release, checks=merged(release.checks, await self._apps.checks(app)))
         mounts = await self._storage.ready(app, release)

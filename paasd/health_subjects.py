@@ -58,6 +58,8 @@ class Watched:
     """In a row."""
     failing: bool = False
     asking: bool = False
+    following: bool = False
+    """What its failure sets off is under way; a restart waits for that."""
     samples: deque[Sample] = field(default_factory=lambda: deque(maxlen=_KEPT))
 
     def note(self, answer: Answer, *, counts: bool = True) -> bool:

@@ -19,6 +19,7 @@ from paasd.liveness import Liveness, Patient
 from paasd.models import App
 from paasd.route.edge import Edge
 from paasd.routing import Routing
+from paasd.run.failure_hooks import FailureHooks
 from paasd.run.instances import Instances
 from paasd.run.probe import Probe
 from paasd.run.readiness import Readiness
@@ -45,6 +46,7 @@ class HealthWatch:
         probe: Probe,
         readiness: Readiness,
         liveness: Liveness,
+        hooks: FailureHooks,
     ) -> None:
         self._database = database
         self._subjects = subjects
@@ -56,6 +58,7 @@ class HealthWatch:
         self._probe = probe
         self._readiness = readiness
         self._liveness = liveness
+        self._hooks = hooks
         self._watched: dict[tuple[str, Check], Watched] = {}
         self._of_instance: dict[str, list[Watched]] = {}
         """The same by instance."""
@@ -123,7 +126,7 @@ class HealthWatch:
         """A look at each every quarter of a second costs less than keeping them in order."""
         now = time.monotonic()
         for watched in self._watched.values():
-            if watched.asking:
+            if watched.asking or watched.following:
                 continue
             if watched.failing and watched.check.type is CheckType.LIVENESS and not watched.check.warn:
                 if self._liveness.may_restart(watched.subject.row):
@@ -178,6 +181,31 @@ class HealthWatch:
         if news and subject.row.process_type == "web":
             self._unrouted[subject.app.id] = subject.app
             await self._route(subject.app)
+        if changed is not None and changed.failing:
+            changed.following = True
+            self._begin(self._follow_up(changed))
+
+    async def _follow_up(self, watched: Watched) -> None:
+        """What the failure sets off, beside everything else. A restart comes afterwards."""
+        try:
+            await self._run_hooks(watched)
+        finally:
+            watched.following = False
+
+    async def _run_hooks(self, watched: Watched) -> None:
+        app, row = watched.subject.app, watched.subject.row
+        for text in await self._hooks(app, row, watched.check, watched.samples[-1].answer.seen):
+            async with self._database.transaction() as tx:
+                await events.record(
+                    tx,
+                    "instance.failure_hook",
+                    organization_id=app.organization_id,
+                    actor="paasd",
+                    app=app.name,
+                    instance=f"{row.process_type}.{row.number}",
+                    check=watched.check.name or watched.check.what,
+                    told=text,
+                )
 
     async def _tell(self, watched: Watched, ready: bool) -> None:
         subject, check = watched.subject, watched.check

@@ -20,6 +20,7 @@ from paasd.lifecycle import Lifecycle
 from paasd.models import Actor, App, Job, JobType, Queue
 from paasd.names import MAX_PREVIEW_PREFIX, config_key, shown
 from paasd.progress import Progress
+from paasd.quota_gate import Asking, Gate, unlimited
 
 _log = logging.getLogger(__name__)
 
@@ -49,13 +50,20 @@ class Preview:
 
 class Previews:
     def __init__(
-        self, database: Database, apps: Apps, config_vars: ConfigVars, lifecycle: Lifecycle, jobs: Jobs
+        self,
+        database: Database,
+        apps: Apps,
+        config_vars: ConfigVars,
+        lifecycle: Lifecycle,
+        jobs: Jobs,
+        gate: Gate = unlimited,
     ) -> None:
         self._database = database
         self._apps = apps
         self._config_vars = config_vars
         self._lifecycle = lifecycle
         self._jobs = jobs
+        self._gate = gate
         self.settings = AppSettings(database, SETTINGS)
 
     def handlers(self) -> Sequence[Handler]:
@@ -172,7 +180,8 @@ class Previews:
 
     async def _inherit(self, actor: Actor, app: App, preview: App) -> None:
         """Settings of builds as they are; config vars as far as the preview has none of its own."""
-        async with self._database.transaction() as tx:
+        asking = Asking(preview.organization_id, preview.project, actor.name, preview.name)
+        async with self._database.transaction() as tx, self._gate(tx, asking):
             await copy_settings(tx, app, preview, _COPIED)
         config, present = await self._config_vars.get(app), await self._config_vars.get(preview)
         missing = {name: config[name] for name in await self.inherited(app) if name not in present}

@@ -16,6 +16,7 @@ from paasd.database import Database
 from paasd.errors import InvalidInput
 from paasd.models import Actor, App, Limits
 from paasd.names import process_type
+from paasd.quota_gate import Gate, unlimited
 
 LIMITS = ("memory", "cpu", "pids")
 RESERVATIONS = ("reserve-memory",)
@@ -26,7 +27,7 @@ _LEAST_MEMORY = 8 * 1024**2
 _CPUS = re.compile(r"[0-9]{1,4}(?:\.[0-9]{1,3})?")
 
 
-def _bytes(value: str) -> int:
+def bytes_of(value: str) -> int:
     """A plain number is megabytes, as on Dokku."""
     found = _MEMORY.fullmatch(value.strip().lower())
     return round(float(found[1]) * _FACTORS[found[2]]) if found else 0
@@ -34,7 +35,7 @@ def _bytes(value: str) -> int:
 
 def _memory(value: str) -> str:
     """In the largest unit that is whole."""
-    size = _bytes(value)
+    size = bytes_of(value)
     if size < _LEAST_MEMORY:
         raise ValueError(f"a size such as 512m or 1g, at least {shown_size(_LEAST_MEMORY)}")
     return next(f"{size // _FACTORS[unit]}{unit}" for unit in "tgmk" if not size % _FACTORS[unit] or unit == "k")
@@ -81,7 +82,7 @@ class AppResources:
     def limits(self, process: str) -> Limits:
         """A maximum that was lowered later holds too."""
         set_memory = self._set("memory", process)
-        memory = min(_bytes(set_memory) if set_memory else self.default.memory, self.most.memory)
+        memory = min(bytes_of(set_memory) if set_memory else self.default.memory, self.most.memory)
         cpus = min(float(self._set("cpu", process) or self.default.cpus), self.most.cpus)
         pids = int(self._set("pids", process) or self.default.pids)
         return Limits(memory, cpus, pids, min(self._reservation(process), memory))
@@ -100,7 +101,7 @@ class AppResources:
             kind = key.rpartition(".")[2]
             if kind == "cpu" and float(value) > self.most.cpus:
                 raise _over(key, value, f"{self.most.cpus:g} cores")
-            if kind.endswith("memory") and _bytes(value) > self.most.memory:
+            if kind.endswith("memory") and bytes_of(value) > self.most.memory:
                 raise _over(key, value, shown_size(self.most.memory))
         for process in ["", *self.process_types()]:
             self._check_reservation(process)
@@ -114,30 +115,36 @@ class AppResources:
             )
 
     def _reservation(self, process: str) -> int:
-        return _bytes(self._set("reserve-memory", process) or "")
+        return bytes_of(self._set("reserve-memory", process) or "")
 
     def _set(self, kind: str, process: str) -> str | None:
         return self.values.get(f"{process}.{kind}") or self.values.get(kind)
 
 
+def box_limits(run: RunConfig) -> tuple[Limits, Limits]:
+    """What an instance gets when nothing was set, and at most."""
+    box_memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    most = Limits(run.max_memory or box_memory, run.max_cpus or float(os.cpu_count() or 1))
+    return Limits(run.memory, run.cpus, run.pids), most
+
+
 class Resources:
-    def __init__(self, database: Database, run: RunConfig) -> None:
+    def __init__(self, database: Database, run: RunConfig, gate: Gate = unlimited) -> None:
         self._settings = AppSettings(database, Family("resource", "resource:limit", "resource", _Keys()))
-        self._default = Limits(run.memory, run.cpus, run.pids)
-        box_memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        self._most = Limits(run.max_memory or box_memory, run.max_cpus or float(os.cpu_count() or 1))
+        self._default, self._most = box_limits(run)
+        self._gate = gate
 
     async def of(self, app: App) -> AppResources:
         return self._with(await self._settings.get(app))
 
     async def change(self, actor: Actor, app: App, changes: Mapping[str, str | None]) -> None:
         """All changes or none; None takes a setting away. They hold for what is started from now on.
-        Raises InvalidInput."""
+        Raises InvalidInput, QuotaExceeded."""
         family = self._settings.family
         checked = {key: family.checked(key, value) if value else None for key, value in changes.items()}
         after = {**await self._settings.get(app), **checked}
         self._with({key: value for key, value in after.items() if value}).check()
-        await self._settings.change(actor, app, checked)
+        await self._settings.change(actor, app, checked, self._gate)
 
     async def clear(self, actor: Actor, app: App, kinds: tuple[str, ...], process: str | None) -> None:
         """Take settings away: of one process type, or of all and of the app."""

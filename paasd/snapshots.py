@@ -67,7 +67,7 @@ class Snapshots:
             raise Conflict(f"{volume.name} is {volume.host_path} of the host", hint="Back that directory up yourself.")
         if volume.made_at is None:
             raise Conflict(f"{volume.name} is empty: nothing has mounted it yet")
-        image = await self._image(volume)
+        image = await self.image(volume)
         name = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
         path = self._path(volume, name)
         progress.step(f"Copying {volume.name} to the snapshot {name}")
@@ -82,7 +82,7 @@ class Snapshots:
         Until then, and when it fails, they keep what they have. Raises NotFound, Conflict."""
         if volume.host_path is not None:
             raise Conflict(f"{volume.name} is {volume.host_path} of the host", hint="Restore that directory yourself.")
-        image = await self._image(volume)
+        image = await self.image(volume)
         found = await self.of(volume)
         chosen = next((s for s in found if name in (None, s.name)), None)
         if chosen is None:
@@ -123,8 +123,8 @@ class Snapshots:
                 progress.step(f"Restarting {name}")
                 await self._changes.restart(actor, app, progress)
 
-    async def _image(self, volume: Volume) -> str:
-        """Any image that is there; which one does not matter."""
+    async def image(self, volume: Volume) -> str:
+        """Any image that is there, for a carrier; which one does not matter."""
         for name in await self._storage.users(volume):
             release = await self._releases.current(await self._apps.get(volume.organization_id, name))
             if release is not None:

@@ -16,6 +16,7 @@ from paasd.jobs.table import Jobs
 from paasd.jobs.workers import Handler
 from paasd.models import Actor, App, Job, JobType, Mount, Queue, Release
 from paasd.names import chosen_name, process_type, shown
+from paasd.quota_gate import Asking, Gate, unlimited
 
 _PATH = re.compile(r"(?:/[A-Za-z0-9_.@+-]+)+")
 _NOT_INSIDE = ("/proc", "/sys", "/dev", "/etc", "/bin", "/sbin", "/lib", "/lib64", "/usr/bin", "/usr/lib")
@@ -56,24 +57,28 @@ class Mounted:
 
 
 class Storage:
-    def __init__(self, config: Config, database: Database, jobs: Jobs, volumes: DockerVolumes) -> None:
+    def __init__(
+        self, config: Config, database: Database, jobs: Jobs, volumes: DockerVolumes, gate: Gate = unlimited
+    ) -> None:
         self._config = config
         self._database = database
         self._jobs = jobs
         self._volumes = volumes
+        self._gate = gate
         self._over: set[str] = set()
         """Volumes whose being over their quota was told."""
 
     async def create(
         self, actor: Actor, name: str, *, project: str, host_path: str | None = None, quota: int | None = None
     ) -> Volume:
-        """Raises InvalidInput, or AlreadyExists. `host_path` is for administrators: the caller has asked."""
+        """Raises InvalidInput, QuotaExceeded, or AlreadyExists. `host_path` is for administrators: the caller has
+        asked."""
         chosen_name(name)
         path = self._checked_host_path(host_path) if host_path is not None else None
         if quota is not None and quota < 1:
             raise InvalidInput("a quota is a number of bytes, such as 10g")
-        volume_id = new_id()
-        async with self._database.transaction() as tx:
+        volume_id, asking = new_id(), Asking(actor.organization_id, project, actor.name, writes=host_path is None)
+        async with self._database.transaction() as tx, self._gate(tx, asking):
             if await tx.fetch_one(
                 "SELECT 1 FROM volumes WHERE organization_id = ? AND name = ?", actor.organization_id, name
             ):

@@ -15,6 +15,7 @@ from paasd.errors import EngineError, EngineNotFound, NotFound
 from paasd.models import App, Release
 
 _INSTANCE = "paasd.instance"
+_SIZES_TIMEOUT = 120.0
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,15 @@ class ImageFacts:
     """Bytes."""
     ports: tuple[int, ...]
     """TCP ports that its EXPOSE instructions name."""
+
+
+@dataclass(frozen=True)
+class ImageSize:
+    """Bytes."""
+
+    whole: int
+    own: int
+    """Without layers that another image has too."""
 
 
 class AppImages:
@@ -51,6 +61,16 @@ class AppImages:
         return ImageFacts(
             int(found["Size"]), tuple(sorted(int(number) for number, _, kind in exposed if kind == "tcp"))
         )
+
+    async def sizes(self) -> dict[str, ImageSize]:
+        """Of all images with names of ours."""
+        found = await self._engine.request("GET", "/system/df", params={"type": "image"}, timeout=_SIZES_TIMEOUT)
+        return {
+            tag: ImageSize(int(image["Size"]), int(image["Size"]) - max(0, int(image.get("SharedSize", 0))))
+            for image in found["Images"] or []
+            for tag in image.get("RepoTags") or []
+            if tag.startswith(f"{self._config.label}/")
+        }
 
     async def require(self, release: Release) -> None:
         """Raises NotFound when the image of an old release was removed."""

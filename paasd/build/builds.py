@@ -1,4 +1,4 @@
-"""Table `builds` and the directory of build logs."""
+"""Tables `builds` and `build_requests`, and the directory of build logs."""
 
 from __future__ import annotations
 
@@ -17,8 +17,11 @@ from paasd.database import Database, Row, Transaction, new_id, now
 from paasd.errors import NotFound
 from paasd.models import App, Push, Status
 from paasd.numbered import Table, by_number, delete_in_pieces, next_number, page
+from paasd.quota_gate import Asking, Gate, unlimited
 
 _log = logging.getLogger(__name__)
+
+_COUNTED = 86400.0
 
 _TRUNCATED = b"\n !     The log is cut here; raise build.log_limit in paasd.toml to keep more.\n"
 
@@ -66,14 +69,16 @@ class BuildRow:
 
 
 class Builds:
-    def __init__(self, database: Database, logs: Path, log_limit: int) -> None:
+    def __init__(self, database: Database, logs: Path, log_limit: int, gate: Gate = unlimited) -> None:
         self._database = database
         self._logs = logs
         self._log_limit = log_limit
+        self._gate = gate
 
     async def request(self, app: App, push: Push) -> BuildRow:
-        """Record an accepted push as a queued build."""
-        async with self._database.transaction() as tx:
+        """Record an accepted push as a queued build. Raises QuotaExceeded."""
+        asking = Asking(app.organization_id, app.project, push.user, app.name, writes=True)
+        async with self._database.transaction() as tx, self._gate(tx, asking):
             number = await next_number(tx, Table.BUILDS, app.id)
             build_id = new_id()
             await tx.execute(
@@ -89,6 +94,7 @@ class Builds:
                 Status.QUEUED,
                 now(),
             )
+            await _count(tx, app)
             await events.record(
                 tx,
                 "build.requested",
@@ -277,6 +283,21 @@ class BuildLog:
             except OSError as error:
                 _log.warning("a build log cannot be written: %s", error)
                 self._left = 0
+
+
+async def _count(tx: Transaction, app: App) -> None:
+    """For quotas by the hour and the day: rows here outlive the app's. A preview's count for its app's project."""
+    at = now()
+    await tx.execute("DELETE FROM build_requests WHERE at < ?", at - _COUNTED)
+    await tx.execute(
+        "INSERT INTO build_requests SELECT ?, coalesce((SELECT projects.name FROM previews"
+        " JOIN apps ON apps.id = previews.parent_id JOIN projects ON projects.id = apps.project_id"
+        " WHERE previews.app_id = ?), ?), ?",
+        app.organization_id,
+        app.id,
+        app.project,
+        at,
+    )
 
 
 async def _record_completed(

@@ -1,4 +1,5 @@
-"""Memory, CPU and processes of all builds together: the control group that the engine puts its build containers under.
+"""Memory, CPU, processes and the place at the disk of all builds together: the control group that the engine puts its
+build containers under.
 
 The engine's BuildKit takes no limits with a build, but it makes each build's group below one parent (`build.cgroup`)
 and leaves that parent's own limits alone. Only root can write them: `paasd builds:limit` does before the daemon starts.
@@ -6,8 +7,10 @@ and leaves that parent's own limits alone. Only root can write them: `paasd buil
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +27,11 @@ _PERIOD = 100_000
 _SHARES = 256
 """A quarter of what one app's container gets when all cores are busy; `_WEIGHT` says the same to cgroup v2."""
 _WEIGHT = 25
+_IO_V1 = {"blkio.weight": "125", "blkio.bfq.weight": "25"}
+_IO_V2 = {"io.weight": "default 25", "io.bfq.weight": "default 25"}
+"""A quarter of what apps have, too. Which of these files there are is up to the kernel and its disk schedulers."""
 _CONTROLLERS = ("memory", "cpu", "pids")
+_IO, _IO_V2_CONTROLLER = "blkio", "io"
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,8 @@ class _Value:
 
     path: Path
     wanted: str
+    optional: bool = False
+    """Listed only where the kernel has it."""
 
     def right(self) -> bool:
         try:
@@ -76,11 +85,13 @@ def limit_builds(config: BuildConfig, root: Path = CGROUPS) -> BuildLimits:
         _make(folder, root)
     if _unified(root):
         _delegate(config, root)
+    elif (root / _IO).is_dir():
+        _make(root / _IO / config.cgroup, root)
     troubles = [
         f"there is no {_controller(folder, root)}" for folder in _folders(config, root) if folder not in present
     ]
     for value in _values(config, limits, root):
-        if value.path.parent in present and not value.right():
+        if (value.path.parent in present or value.optional) and not value.right():
             try:
                 value.path.write_text(value.wanted)
             except OSError as error:
@@ -102,7 +113,7 @@ def ensure_limits(config: BuildConfig, root: Path = CGROUPS) -> None:
 def missing_limits(config: BuildConfig, root: Path = CGROUPS) -> list[str]:
     """Blocking, for everybody: the names of those that are not in force."""
     wrong = (value.path.name for value in _values(config, limits_of(config), root) if not value.right())
-    return sorted({name.partition(".")[0] for name in wrong})
+    return sorted({name.partition(".")[0].removeprefix("blk") for name in wrong})
 
 
 def _values(config: BuildConfig, limits: BuildLimits, root: Path) -> list[_Value]:
@@ -116,6 +127,7 @@ def _values(config: BuildConfig, limits: BuildLimits, root: Path) -> list[_Value
             _Value(folder / "cpu.max", f"{quota} {_PERIOD}"),
             _Value(folder / "cpu.weight", str(_WEIGHT)),
             _Value(folder / "pids.max", str(limits.pids)),
+            *_places(folder, _IO_V2),
         ]
     memory, cpu, pids = _folders(config, root)
     return [
@@ -124,7 +136,14 @@ def _values(config: BuildConfig, limits: BuildLimits, root: Path) -> list[_Value
         _Value(cpu / "cpu.cfs_quota_us", str(quota)),
         _Value(cpu / "cpu.shares", str(_SHARES)),
         _Value(pids / "pids.max", str(limits.pids)),
+        *_places(root / _IO / config.cgroup, _IO_V1),
     ]
+
+
+def _places(folder: Path, weights: Mapping[str, str]) -> list[_Value]:
+    """Behind apps at the disk."""
+    present = (name for name in weights if os.path.exists(folder / name))
+    return [_Value(folder / name, weights[name], optional=True) for name in present]
 
 
 def _memory_v1(folder: Path, limit: int) -> list[_Value]:
@@ -164,6 +183,9 @@ def _delegate(config: BuildConfig, root: Path) -> None:
         for name in _CONTROLLERS:
             if name not in passed:
                 (folder / "cgroup.subtree_control").write_text(f"+{name}")
+        with contextlib.suppress(OSError):  # a kernel may do without
+            if _IO_V2_CONTROLLER not in passed:
+                (folder / "cgroup.subtree_control").write_text(f"+{_IO_V2_CONTROLLER}")
         folder /= part
 
 

@@ -44,7 +44,7 @@ def builds(cli: Cli, app: str, num: int, as_json: bool) -> None:
 def build_log(cli: Cli, app: str, number: int | None, tail: bool) -> None:
     """Print a build's log (the newest one's by default), following it while it runs."""
     number = number or _newest(cli, app)
-    cli.console.lines(cli.client.text(app_path(app, "builds", number, "log"), follow=1))
+    cli.console.lines(cli.client.text(app_path(app, "builds", number, "log"), {"follow": 1}))
 
 
 @root.command("builds:info", examples=("builds:info blog", "builds:info blog 7 --json"))

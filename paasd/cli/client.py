@@ -58,9 +58,15 @@ class Client:
         """Run a long operation: lines as they come, then its result. Raises what the operation failed with."""
         return _outcome(self.messages(method, path, body), on_line)
 
-    def upload(self, path: str, pieces: Iterator[bytes], on_line: Callable[[str], None]) -> Any:
+    def upload(
+        self,
+        path: str,
+        pieces: Iterator[bytes],
+        on_line: Callable[[str], None],
+        query: Mapping[str, Any] | None = None,
+    ) -> Any:
         """Send bytes as they come, then what `stream` does."""
-        with self._answer("POST", path, pieces, None, _STREAM_TIMEOUT) as response:
+        with self._answer("POST", path, pieces, query, _STREAM_TIMEOUT) as response:
             return _outcome((json.loads(line) for line in response), on_line)
 
     def messages(
@@ -71,11 +77,16 @@ class Client:
             for line in response:
                 yield json.loads(line)
 
-    def text(self, path: str, **query: Any) -> Iterator[bytes]:
+    def text(self, path: str, query: Mapping[str, Any] | None = None) -> Iterator[bytes]:
         """A text answer in pieces, as they come."""
         with self._answer("GET", path, None, query, _STREAM_TIMEOUT) as response:
-            while piece := response.read1(64 * 1024):
-                yield piece
+            try:
+                while piece := response.read1(64 * 1024):
+                    yield piece
+            except (OSError, http.client.HTTPException) as error:
+                raise DaemonUnavailable(
+                    "the answer broke off in the middle", hint="It is not complete. Try again."
+                ) from error
 
     @contextmanager
     def _answer(

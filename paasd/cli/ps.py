@@ -9,6 +9,7 @@ import click
 from paasd.cli.framework import Cli, app_argument, app_path, json_option, process_pairs
 from paasd.cli.root import root
 from paasd.cli.terminal import talk
+from paasd.errors import InvalidInput
 
 
 @root.command("ps:report", examples=("ps:report blog",))
@@ -100,6 +101,21 @@ def stop(cli: Cli, app: str) -> None:
 def start(cli: Cli, app: str) -> None:
     """Start a stopped app."""
     cli.stream("POST", app_path(app, "ps", "start"))
+
+
+@root.command("ps:forward", examples=("ps:forward blog", "ps:forward blog web.2", "ps:forward blog worker.1 5000"))
+@app_argument
+@click.argument("words", nargs=-1, metavar="[INSTANCE] [PORT]")
+@click.pass_obj
+def forward(cli: Cli, app: str, words: tuple[str, ...]) -> int:
+    """Connect standard input and output to the port of an app's instance, for programs such as socat. Where the
+    embedded SSH server runs, ssh -L 8080:APP:PORT does the same for browsers."""
+    ports = [word for word in words if word.isdigit()]
+    titles = [word for word in words if not word.isdigit()]
+    if len(ports) > 1 or len(titles) > 1:
+        raise InvalidInput("name at most an instance and a port", hint=f"For example: ps:forward {app} web.2 5000")
+    query = {"instance": titles[0] if titles else None, "port": ports[0] if ports else None}
+    return talk(cli, app_path(app, "forward"), (), query)
 
 
 def _row(instance: dict[str, Any]) -> tuple[Any, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 import click
@@ -162,6 +163,37 @@ def restore(cli: Cli, volume: str, name: str | None, empty: bool, force: bool) -
     cli.confirm(volume, force, f"WARNING: what is in {volume} now will be gone.")
     cli.stream("POST", f"/volumes/{volume}/restore", {"snapshot": name, "empty": empty})
     cli.console.print(f"-----> Restored {volume}")
+
+
+@root.command(
+    "storage:import",
+    examples=("storage:import photos < photos.tar", "storage:import photos /albums/2026 < album.tar.gz"),
+)
+@_volume
+@click.argument("path", default="/")
+@click.pass_obj
+def import_files(cli: Cli, volume: str, path: str) -> None:
+    """Unpack a tar or tar.gz from standard input into a volume, below PATH; files of the same name are replaced.
+    Nothing is written unless all of it is right."""
+    if os.isatty(cli.console.stdin):
+        raise InvalidInput("no archive comes on standard input", hint=f"For example: storage:import {volume} < a.tar")
+    taken = cli.client.upload(f"/volumes/{volume}/files", cli.console.pieces(), cli.console.print, query={"path": path})
+    cli.console.print(f"-----> {taken['files']} files are in {volume}, {_size(taken['size'])}")
+
+
+@root.command(
+    "storage:export",
+    examples=("storage:export photos > photos.tar", "storage:export photos /albums/2026 | tar -x -C albums"),
+)
+@_volume
+@click.argument("path", default="/")
+@click.pass_obj
+def export_files(cli: Cli, volume: str, path: str) -> None:
+    """Write a file of a volume, or what is in a directory (all of it without PATH), to standard output as a tar."""
+    if os.isatty(cli.console.stdout):
+        raise InvalidInput("a tar is nothing for a terminal", hint=f"For example: storage:export {volume} > a.tar")
+    for piece in cli.client.text(f"/volumes/{volume}/files", {"path": path}):
+        cli.console.raw(piece)
 
 
 @root.command("storage:destroy", examples=("storage:destroy photos", "storage:destroy photos --force"))

@@ -23,7 +23,10 @@ from paasd.models import Mount
 _log = logging.getLogger(__name__)
 
 _CARRIER = "volume-carrier"
-_INSIDE = "/volume"
+INSIDE = "volume"
+"""Where a carrier has it, without the slash."""
+_INSIDE = f"/{INSIDE}"
+_BEGINNING = 8192
 _COPY_IDLE = 120.0
 """Seconds without a byte after which a copy counts as hung."""
 _SIZES_TIMEOUT = 120.0
@@ -64,22 +67,19 @@ class DockerVolumes:
     @asynccontextmanager
     async def read(self, name: str, image: str) -> AsyncIterator[AsyncIterator[bytes]]:
         """All of a volume as an uncompressed tar, its directory being `volume/`."""
-        async with (
-            self._carrier(name, image, _INSIDE) as carrier,
-            self._engine.stream(
-                "GET", f"/containers/{carrier}/archive", params={"path": _INSIDE}, idle_timeout=_COPY_IDLE
-            ) as answer,
-        ):
-            yield answer.chunks()
+        async with self.opened(name, image) as volume, volume.read("") as pieces:
+            yield pieces
 
     async def write(self, name: str, image: str, tar: AsyncIterator[bytes]) -> None:
         """Unpack what `read` gave into an empty volume. The caller bounds the time."""
+        async with self.opened(name, image) as volume:
+            await volume.write(tar)
+
+    @asynccontextmanager
+    async def opened(self, name: str, image: str) -> AsyncIterator[OpenVolume]:
+        """For several looks at a volume; it may be in use."""
         async with self._carrier(name, image, _INSIDE) as carrier:
-            async with self._engine.stream(
-                "PUT", f"/containers/{carrier}/archive", params={"path": "/"}, data=tar, open_timeout=None
-            ) as answer:
-                async for _ in answer.chunks():
-                    pass
+            yield OpenVolume(self._engine, carrier)
 
     async def sizes(self) -> dict[str, int]:
         """Bytes by volume. The engine walks through all files for that."""
@@ -126,6 +126,46 @@ class DockerVolumes:
             return
         except EngineError as error:
             _log.warning("%s was not removed: %s", container, error.detail)
+
+
+class OpenVolume:
+    """One volume, as its carrier sees it. Paths are relative to the volume and empty for all of it."""
+
+    def __init__(self, engine: DockerEngine, carrier: str) -> None:
+        self._engine = engine
+        self._carrier = carrier
+
+    async def first(self, path: str) -> bytes | None:
+        """The beginning of the tar of what is there, which tells what it is; None for nothing."""
+        try:
+            async with self.read(path) as pieces:
+                found = b""
+                async for piece in pieces:
+                    found += piece
+                    if len(found) >= _BEGINNING:
+                        break
+                return found
+        except EngineNotFound:
+            return None
+
+    @asynccontextmanager
+    async def read(self, path: str) -> AsyncIterator[AsyncIterator[bytes]]:
+        """A tar whose names begin with the last part of the path."""
+        async with self._engine.stream(
+            "GET",
+            f"/containers/{self._carrier}/archive",
+            params={"path": f"{_INSIDE}/{path}".rstrip("/")},
+            idle_timeout=_COPY_IDLE,
+        ) as answer:
+            yield answer.chunks()
+
+    async def write(self, tar: AsyncIterator[bytes]) -> None:
+        """A tar whose names begin with `volume/`. The caller bounds the time."""
+        async with self._engine.stream(
+            "PUT", f"/containers/{self._carrier}/archive", params={"path": "/"}, data=tar, open_timeout=None
+        ) as answer:
+            async for _ in answer.chunks():
+                pass
 
 
 def _directory(path: str, uid: int, gid: int) -> bytes:

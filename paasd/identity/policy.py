@@ -22,6 +22,7 @@ class Action(StrEnum):
     KEY_WRITE = "key:write"
     VOLUME_CHANGE = "volume:change"
     HOST_PATH = "volume:host-path"
+    QUOTA_CHANGE = "quota:change"
     BOX_READ = "box:read"
     BOX_CLEAN = "box:clean"
     JOB_READ = "job:read"

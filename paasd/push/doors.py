@@ -1,12 +1,14 @@
-"""What the SSH fronts may open: identity by key, git on an app's repository, paasd's own commands."""
+"""What the SSH fronts may open: identity by key, git on an app's repository, paasd's own commands, ports of apps."""
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Sequence
 
 from paasd import events
 from paasd.database import Database
 from paasd.errors import PaasdError
+from paasd.forward import Forwards
 from paasd.identity.sessions import Sessions
 from paasd.identity.ssh_keys import SshKeys
 from paasd.identity.users import Users
@@ -32,6 +34,7 @@ class Doors:
         sessions: Sessions,
         receive: Receive,
         run_command: RunCommand,
+        forwards: Forwards,
     ) -> None:
         self._database = database
         self._keys = keys
@@ -39,6 +42,7 @@ class Doors:
         self._sessions = sessions
         self._receive = receive
         self._run_command = run_command
+        self._forwards = forwards
 
     async def authenticate(self, key_type: str, key_blob: bytes) -> tuple[Actor, str] | None:
         key = await self._keys.find(key_blob)
@@ -49,6 +53,9 @@ class Doors:
 
     async def git(self, session: Session, service: str, app: str) -> GitService:
         return await self._receive.git_service(session, service, app)
+
+    async def forward(self, actor: Actor, host: str, port: int) -> socket.socket:
+        return await self._forwards.open(actor, host, port)
 
     async def refused(self, session: Session, error: PaasdError) -> None:
         async with self._database.transaction() as tx:

@@ -20,6 +20,7 @@ from paasd.progress import without_controls
 from paasd.push.commands import CommandRequest, GitRequest, parse
 from paasd.push.pump import copy
 from paasd.push.session import FrontDoors, GitService, Session
+from paasd.push.ssh_forward import Places
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ class SessionHandler:
         self._threads = ThreadPoolExecutor(MAX_COMMANDS, thread_name_prefix="ssh-command")
         self._commands = 0
         self._keys: Counter[str] = Counter()
+        self.forwards = Places()
 
     async def handle(self, session: Session) -> int:
         """Run the session to its end, close its descriptors, return the exit status."""

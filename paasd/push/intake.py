@@ -5,22 +5,20 @@ scratch repository, which is then pushed into the app's own: what follows is a p
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import os
 import re
 import shutil
-import socket
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from paasd.config import Config
 from paasd.errors import DeployFailed, InvalidInput, PaasdError, SourceRejected
 from paasd.identity.sessions import Sessions
 from paasd.models import Actor, App
 from paasd.names import branch_name, shown
+from paasd.outbound import look_up, may_reach
 from paasd.progress import Progress
 from paasd.source import archive, git
 from paasd.source.repositories import Repositories
@@ -30,7 +28,6 @@ _IMAGE = re.compile(
 )
 _PLAIN = re.compile(r"[\x21-\x7e]{1,2000}")
 _FETCH_TIMEOUT = 600.0
-_LOOKUP_TIMEOUT = 10.0
 _SIZE_POLL = 0.5
 _REMOTE = "remote: "
 _COMPLAINT = " !"
@@ -174,36 +171,14 @@ class Intake:
 
     async def _resolve(self, url: str) -> str:
         """`host:port:address` to connect to. Raises InvalidInput unless that is public or in push.sync_from."""
-        try:
-            parts = urlsplit(url)
-            port = parts.port or {"https": 443, "http": 80}.get(parts.scheme, 0)
-        except ValueError:
-            parts, port = urlsplit(""), 0
-        if not _PLAIN.fullmatch(url) or not port or not parts.hostname:
+        host, port, address = await look_up(url if _PLAIN.fullmatch(url) else "")
+        if not may_reach(address, self._config.run.subnet_pool, self._config.push.sync_from):
             raise InvalidInput(
-                f"{shown(url)} is not an http(s) address", hint="Write for example: https://git.box/a.git"
-            )
-        try:
-            async with asyncio.timeout(_LOOKUP_TIMEOUT):
-                found = await asyncio.get_running_loop().getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
-        except (OSError, TimeoutError):
-            raise InvalidInput(f"{shown(parts.hostname)} has no address", hint="Check the host name.") from None
-        address = ipaddress.ip_address(str(found[0][4][0]))
-        if not self._may_fetch_from(address):
-            raise InvalidInput(
-                f"{shown(parts.hostname)} is at {address}, and git:sync does not fetch from there",
+                f"{shown(host)} is at {address}, and git:sync does not fetch from there",
                 hint="An administrator can allow the network with push.sync_from in paasd.toml.",
             )
         shown_address = f"[{address}]" if address.version == 6 else str(address)
-        return f"{parts.hostname}:{port}:{shown_address}"
-
-    def _may_fetch_from(self, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-        mapped = getattr(address, "ipv4_mapped", None) or address
-        pool = ipaddress.ip_network(self._config.run.subnet_pool)
-        if mapped in pool:
-            return False
-        allowed = [ipaddress.ip_network(text) for text in self._config.push.sync_from.split()]
-        return bool(mapped.is_global and not mapped.is_multicast) or any(mapped in network for network in allowed)
+        return f"{host}:{port}:{shown_address}"
 
 
 def _branch(app: App) -> str:

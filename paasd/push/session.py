@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,6 +80,10 @@ class FrontDoors(Protocol):
 
     async def git(self, session: Session, service: str, app: str) -> GitService:
         """Authorize `git-receive-pack` or `git-upload-pack` on an app. Raises PaasdError."""
+
+    async def forward(self, actor: Actor, host: str, port: int) -> socket.socket:
+        """A connection to the port of an app's instance. Raises PaasdError for everything else; Conflict when nothing
+        listens there."""
 
     async def refused(self, session: Session, error: PaasdError) -> None:
         """Keep a record of what a key asked for in vain."""

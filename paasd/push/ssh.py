@@ -121,7 +121,10 @@ class EmbeddedSsh:
             grace.cancel()
             ticket.leave()
 
-        connection = Connection(sock, received, self._host_keys, self._doors, self._handler, admitted, self._ended)
+        idle = self._config.forward_idle
+        connection = Connection(
+            sock, received, self._host_keys, self._doors, self._handler, admitted, self._ended, idle
+        )
         grace = asyncio.get_running_loop().call_at(deadline, connection.close)
         ticket.evict = connection.close
         self._connections[connection] = admitted

@@ -13,7 +13,7 @@ import termios
 import threading
 import tty
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from paasd.push.session import Session, Terminal
 
@@ -47,11 +47,23 @@ class Wake:
             self.fd = -1
 
 
+class JoinedEnds(Protocol):
+    """The descriptors that a pump joins to a channel, all non-blocking; it closes them."""
+
+    @property
+    def input(self) -> int | None: ...
+
+    @property
+    def terminal(self) -> bool: ...
+
+    def outputs(self, channel: Any) -> dict[int, Callable[[bytes], int]]: ...
+
+
 class Pump(threading.Thread):
     """Moves bytes between a channel and its descriptors until the session's side has closed its outputs and `finish`
     told the exit status. Nothing here waits for one direction while the other could move."""
 
-    def __init__(self, channel: Any, session_end: Ends, leave: Callable[[], None]) -> None:
+    def __init__(self, channel: Any, session_end: JoinedEnds, leave: Callable[[], None]) -> None:
         super().__init__(name="ssh-channel", daemon=True)
         self._channel = channel
         self._input: int | None = session_end.input
@@ -63,6 +75,7 @@ class Pump(threading.Thread):
         self._pending = b""
         self._status: int | None = None
         self._finished = False
+        self._patience = 60_000
         self.wake = Wake()
         channel.settimeout(0.0)
         channel.in_buffer.set_event(self.wake)
@@ -100,7 +113,7 @@ class Pump(threading.Thread):
             interest[self._input] = interest.get(self._input, 0) | select.POLLOUT
         for fd, events in interest.items():
             poll.register(fd, events)
-        ready = dict(poll.poll(60_000))
+        ready = dict(poll.poll(self._patience))
         if ready.pop(self.wake.fd, None):
             self.wake.reset()
         if self._channel.closed or not self._channel.transport.is_active():

@@ -9,25 +9,32 @@ import logging
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from paasd.errors import Conflict, Forbidden, PaasdError
 from paasd.models import Actor
+from paasd.names import shown
 from paasd.push.commands import MAX_COMMAND, protocol
 from paasd.push.handler import SessionHandler
 from paasd.push.session import FrontDoors, Session, Terminal
 from paasd.push.ssh_channel import Ends, Pump, leaver
+from paasd.push.ssh_forward import ForwardPump
 from paasd.push.ssh_transport import (
     KEEPALIVE,
     OPEN_SUCCEEDED,
     PROHIBITED,
     RESOURCE_SHORTAGE,
+    UNREACHABLE,
     ServerInterface,
     Transport,
     Wire,
 )
 
 log = logging.getLogger(__name__)
-MAX_SESSIONS = 10
+MAX_SESSIONS, MAX_FORWARDS = 10, 32
+_EXPLANATION = "this server runs Git, its commands, and forwards to ports of apps"
+_FORWARD_TIMEOUT = 10
 _AUTHENTICATE_TIMEOUT = 15
 
 
@@ -48,6 +55,10 @@ class ChannelState:
     scheduled: bool = False
     session: Session | None = None
     pump: Pump | None = None
+    connection: socket.socket | None = None
+    """Where a forwarded channel goes, until its pump has it."""
+
+    forwarded: bool = False
 
 
 class Connection(ServerInterface):  # type: ignore[misc]
@@ -62,12 +73,15 @@ class Connection(ServerInterface):  # type: ignore[misc]
         handler: SessionHandler,
         on_authenticated: Callable[[Connection], None],
         on_end: Callable[[Connection], None],
+        forward_idle: float,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._doors = doors
         self._handler = handler
         self._on_authenticated = on_authenticated
         self._on_end = on_end
+        self._idle = forward_idle
+        self.explanation = _EXPLANATION
         self._channels: dict[int, ChannelState] = {}
         self._wire = Wire(sock, received)
         self._transport = Transport(self._wire, host_keys, self)
@@ -119,15 +133,53 @@ class Connection(ServerInterface):  # type: ignore[misc]
     # Channels
 
     def check_channel_request(self, kind: str, chanid: int) -> int:
+        self.explanation = _EXPLANATION
         if kind != "session" or not self.accepting:
             return int(PROHIBITED)
+        if self._open(forwarded=False) >= MAX_SESSIONS:
+            return self._short(f"this connection has {MAX_SESSIONS} sessions open already")
+        self._channels[chanid] = ChannelState()
+        return int(OPEN_SUCCEEDED)
+
+    def check_channel_direct_tcpip_request(self, chanid: int, origin: object, destination: tuple[str, int]) -> int:
+        """`ssh -L`. Blocks this client's other channels for as long as it takes to connect."""
+        self.explanation = _EXPLANATION
+        if not self.accepting or self.identity is None:
+            return int(PROHIBITED)
+        if self._open(forwarded=True) >= MAX_FORWARDS:
+            return self._short(f"this connection has {MAX_FORWARDS} forwarded ones open already")
+        asked = asyncio.run_coroutine_threadsafe(self._on_loop_forward(self.identity, *destination), self._loop)
+        try:
+            connection = asked.result(_FORWARD_TIMEOUT)
+        except PaasdError as error:
+            self.explanation = f"{error.detail}. {error.hint}".strip()
+            return int(UNREACHABLE if isinstance(error, Conflict) else PROHIBITED)
+        except (Exception, concurrent.futures.CancelledError):
+            asked.cancel()
+            log.exception("ssh: a connection could not be forwarded")
+            return int(PROHIBITED)
+        # With a command, so that nothing else can be asked of it.
+        self._channels[chanid] = ChannelState(command="", scheduled=True, connection=connection, forwarded=True)
+        return int(OPEN_SUCCEEDED)
+
+    def opened(self, channel: Any) -> None:
+        state, identity = self._channels[channel.chanid], self.identity
+        if state.connection is not None and identity is not None:
+            ended = partial(self._tell_loop, self._handler.forwards.give_back, identity.key_id)
+            state.pump = ForwardPump(channel, state.connection, self._idle, ended)
+            state.connection = None
+            state.pump.start()
+
+    def _open(self, *, forwarded: bool) -> int:
+        """How many channels of a kind there are."""
         live = self._transport.channels
         for old in [number for number in self._channels if number not in live]:
             del self._channels[old]
-        if len(live) >= MAX_SESSIONS:
-            return int(RESOURCE_SHORTAGE)
-        self._channels[chanid] = ChannelState()
-        return int(OPEN_SUCCEEDED)
+        return sum(state.forwarded == forwarded for state in self._channels.values())
+
+    def _short(self, explanation: str) -> int:
+        self.explanation = explanation
+        return int(RESOURCE_SHORTAGE)
 
     def check_channel_env_request(self, channel: Any, name: bytes, value: bytes) -> bool:
         allowed = protocol(value.decode("ascii", "replace")) if name == b"GIT_PROTOCOL" else None
@@ -181,6 +233,21 @@ class Connection(ServerInterface):  # type: ignore[misc]
         task = asyncio.create_task(self._run_guarded(channel, state))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
+
+    async def _on_loop_forward(self, identity: Identity, host: str, port: int) -> socket.socket:
+        """Raises PaasdError. The key may have been revoked since the connection began."""
+        found = await self._doors.authenticate(identity.key_type, identity.blob)
+        if not found:
+            self.hang_up()
+            raise Forbidden("this key may not be used any more")
+        self._handler.forwards.take(identity.key_id)
+        try:
+            return await self._doors.forward(found[0], host, port)
+        except BaseException as error:
+            self._handler.forwards.give_back(identity.key_id)
+            if isinstance(error, PaasdError):
+                log.warning("ssh: %s: not forwarded to %s:%s: %s", found[0].name, shown(host), port, error.detail)
+            raise
 
     async def _run_guarded(self, channel: Any, state: ChannelState) -> None:
         try:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -20,6 +21,7 @@ from paramiko.common import (  # type: ignore[import-untyped]
     MSG_CHANNEL_EXTENDED_DATA,
     MSG_CHANNEL_REQUEST,
     MSG_CHANNEL_WINDOW_ADJUST,
+    cMSG_CHANNEL_OPEN_FAILURE,
     cMSG_USERAUTH_PK_OK,
     cMSG_USERAUTH_REQUEST,
 )
@@ -37,6 +39,7 @@ KEEPALIVE = 30
 MIN_RSA_BITS = 2048
 OPEN_SUCCEEDED = paramiko.OPEN_SUCCEEDED
 PROHIBITED = paramiko.OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
+UNREACHABLE = paramiko.OPEN_FAILED_CONNECT_FAILED
 RESOURCE_SHORTAGE = paramiko.OPEN_FAILED_RESOURCE_SHORTAGE
 ServerInterface: Any = paramiko.ServerInterface
 
@@ -58,6 +61,12 @@ class Front(Protocol):
 
     def proved(self, identity: object) -> bool:
         """The client signed with the key of `identity`; False shuts the door after all."""
+
+    explanation: str
+    """Why the channel that was asked for last was refused."""
+
+    def opened(self, channel: Any) -> None:
+        """A channel was opened, and the client was told."""
 
     def requested(self, channel: Any) -> None:
         """A channel request has been answered."""
@@ -169,6 +178,7 @@ class Transport(paramiko.Transport):  # type: ignore[misc]
         self.local_version = BANNER
         self.front = front
         self.channels: dict[int, Any] = {}
+        self._opening = False
         for key in host_keys:
             self.add_server_key(key)
         self._channel_handler_table = {
@@ -187,6 +197,32 @@ class Transport(paramiko.Transport):  # type: ignore[misc]
     def _queue_incoming_channel(self, channel: Any) -> None:
         # paramiko holds channels weakly; ours are served from their requests and never accept()ed.
         self.channels[channel.chanid] = channel
+        self.front.opened(channel)
+
+    def _parse_channel_open(self, m: Any) -> None:
+        self._opening = True
+        try:
+            super()._parse_channel_open(m)
+        finally:
+            self._opening = False
+
+    def _send_message(self, data: Any) -> None:
+        if self._opening and threading.current_thread() is self:
+            data = self._explained(data)
+        super()._send_message(data)
+
+    def _explained(self, data: Any) -> Any:
+        """A refusal in words: paramiko gives none."""
+        refusal = paramiko.Message(data.asbytes())
+        if refusal.get_byte() != cMSG_CHANNEL_OPEN_FAILURE:
+            return data
+        explained = paramiko.Message()
+        explained.add_byte(cMSG_CHANNEL_OPEN_FAILURE)
+        explained.add_int(refusal.get_int())
+        explained.add_int(refusal.get_int())
+        explained.add_string(self.front.explanation)
+        explained.add_string("en")
+        return explained
 
     def _unlink_channel(self, chanid: int) -> None:
         super()._unlink_channel(chanid)

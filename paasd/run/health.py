@@ -15,6 +15,7 @@ from paasd.checks import Check
 from paasd.drivers.base import Driver
 from paasd.errors import HealthCheckFailed
 from paasd.models import App, Instance, InstanceState
+from paasd.run.failure_hooks import FailureHooks
 from paasd.run.instances import InstanceRow
 from paasd.run.probe import Probe
 
@@ -28,9 +29,10 @@ Warn = Callable[[str], None]
 class Health:
     """The startup checks of instances."""
 
-    def __init__(self, driver: Driver, probe: Probe) -> None:
+    def __init__(self, driver: Driver, probe: Probe, hooks: FailureHooks) -> None:
         self._driver = driver
         self._probe = probe
+        self._hooks = hooks
 
     async def wait(
         self, app: App, row: InstanceRow, checks: Sequence[Check], host: str, deadline: float, warn: Warn
@@ -39,19 +41,34 @@ class Health:
         what a check with `warn` saw is told instead. `deadline` is on the monotonic clock; `host` is sent as the Host
         header."""
         started = time.monotonic()
+        failed: list[Check] = []
 
         async def passes(check: Check) -> None:
             patience = check.initial_delay + check.uptime + check.attempts * (check.timeout + check.wait)
             try:
                 await self._passes(app, row, check, host, min(deadline, started + patience) if check.warn else deadline)
             except HealthCheckFailed as error:
+                failed.append(check)
                 if not check.warn:
                     raise
                 warn(f"{error.detail} (only a warning)")
+                await self._follow_up(app, row, [check], error, warn)
 
-        await self._unless_ended(app, row, _all(passes(check) for check in checks))
-        await self._look(app, row)
+        try:
+            await self._unless_ended(app, row, _all(passes(check) for check in checks))
+            await self._look(app, row)
+        except HealthCheckFailed as error:
+            # One that ended has failed all that was asked of it.
+            await self._follow_up(app, row, [c for c in failed if not c.warn] or checks, error, warn)
+            raise
         return time.monotonic() - started
+
+    async def _follow_up(
+        self, app: App, row: InstanceRow, checks: Sequence[Check], error: HealthCheckFailed, warn: Warn
+    ) -> None:
+        for told in await asyncio.gather(*(self._hooks(app, row, check, error.detail) for check in checks)):
+            for text in told:
+                warn(f"{_name(row)}: {text}")
 
     async def _passes(self, app: App, row: InstanceRow, check: Check, host: str, deadline: float) -> None:
         started = time.monotonic()

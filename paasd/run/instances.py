@@ -7,16 +7,14 @@ import itertools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from paasd import apps
+from paasd.apps import RELEASE_TASK as RELEASE_TASK
+from paasd.apps import wanted_counts
 from paasd.clock import steady
 from paasd.config import Config, RunConfig
 from paasd.database import Database, Row, Transaction, new_id, now
 from paasd.errors import Conflict, NotFound
 from paasd.models import App, InstanceSpec, Limits, Project, Release, Secret
 from paasd.names import shown
-
-RELEASE_TASK = "release"
-"""The Procfile entry that runs before the switch and is never scaled."""
 
 
 @dataclass(frozen=True)
@@ -176,15 +174,10 @@ def static_addresses(subnet: str) -> list[str]:
 
 
 def wanted_instances(release: Release, scale: Mapping[str, int]) -> list[tuple[str, int]]:
-    """`(process type, number)` of every instance, numbers from 1. Before anybody scales the app, app.json's
-    `formation` says how many."""
-    scale = scale or release.app_json.get("formation", {})
-    return [
-        (process.name, number)
-        for process in release.process_types
-        if process.name != RELEASE_TASK
-        for number in range(1, apps.count_of(scale, process.name) + 1)
-    ]
+    """`(process type, number)` of every instance, numbers from 1."""
+    names = [process.name for process in release.process_types]
+    counts = wanted_counts(names, scale, release.app_json.get("formation", {}))
+    return [(name, number) for name, count in counts.items() for number in range(1, count + 1)]
 
 
 async def mark_live(tx: Transaction, name: str) -> None:

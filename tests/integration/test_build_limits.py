@@ -4,6 +4,7 @@ On an engine of the tests' own, because the limits hold for all builds of an eng
 
 from __future__ import annotations
 
+import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -107,6 +108,51 @@ def test_the_daemon_sets_the_limits_before_the_first_build(engine: Engine, limit
         push.communicate(timeout=60)
     finally:
         push.kill()
+    gone(word)
+
+
+def test_apps_go_before_builds(engine: Engine, limited: Box) -> None:
+    """How much an app gets of the processor time that it and a build get, when both want all there is: with the builds'
+    weight, and as it would be without. A share, since others may be busy on the machine."""
+    cores = os.cpu_count() or 1
+    loops = "while :; do :; done & " * (cores - 1) + "while :; do :; done"
+    done = limited.push(limited.repository({**files(), "Procfile": f"{_PROCFILE}worker: {loops}\n"}), "busy")
+    assert done.status == 0, done.all
+    assert limited.ssh("resource:limit", "busy", "--process-type", "worker", "--cpu", str(cores)).status == 0
+    assert limited.ssh("ps:scale", "busy", "worker=1").status == 0
+    worker = next(c["Id"] for c in engine.request("GET", "/containers/json") if "-worker-" in c["Names"][0])
+    groups = [CGROUPS / "cpuacct" / engine.cgroup / name / "cpuacct.usage" for name in (worker, "buildkit")]
+
+    def share() -> float:
+        before = [int(group.read_text()) for group in groups]
+        time.sleep(1.5)
+        app, build = (int(group.read_text()) - old for group, old in zip(groups, before, strict=True))
+        return app / (app + build)
+
+    word = odd_time()
+    burning = "while :; do :; done & " * (2 * cores) + f"sleep {word}"
+    push = limited.begin_push(limited.repository(files(burning)), "burner")
+    shares = CGROUPS / "cpu" / engine.cgroup / "buildkit" / "cpu.shares"
+    kept, levelled = list[float](), list[float]()
+    try:
+        eventually(lambda: running(word))
+        ours = shares.read_text()
+        assert int(ours) == 256
+        for _ in range(2):
+            kept.append(share())
+            shares.write_text("1024")
+            levelled.append(share())
+            shares.write_text(ours)
+        weight = CGROUPS / "blkio" / engine.cgroup / "buildkit" / "blkio.bfq.weight"
+        assert not weight.exists() or int(weight.read_text()) == 25
+        assert limited.ssh("builds:cancel", "burner").status == 0
+        push.communicate(timeout=60)
+    finally:
+        push.kill()
+        assert limited.ssh("apps:destroy", "busy", "--force").status == 0
+    ratio = sum(kept) / sum(levelled)
+    print(f"share of the app beside a build: {kept} with the weight, {levelled} without: {ratio:.2f} times as much")
+    assert ratio > 1.2
     gone(word)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import http.client
+import http.server
 import json
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +17,7 @@ from tests.prober import Prober
 
 pytestmark = pytest.mark.engine
 
-_SETTINGS = "[run]\ndrain = 1.0\nstream_drain = 1.0\nstop_timeout = 2\nstart_timeout = 20\n"
+_SETTINGS = "[run]\ndrain = 1.0\nstream_drain = 1.0\nstop_timeout = 2\nstart_timeout = 20\nhooks_to = '127.0.0.0/8'\n"
 
 _SERVER = """
 import http.server, os, sys, threading, time
@@ -209,6 +211,67 @@ def test_all_startup_checks_must_pass_not_only_the_first(box: Box, name: str) ->
     done = box.push(box.repository(files({"web": [{"path": "/"}, second]})), name)
     assert done.status != 0
     assert "web.1: check second: GET /header answered 403, expected 200 to 399 (2 times)" in done.all
+
+
+class Receiver:
+    """Takes what is posted to it."""
+
+    def __init__(self) -> None:
+        self.taken: list[dict[str, Any]] = []
+        taken = self.taken
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                taken.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                self.send_response(204)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                return
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}/failed?token=secret"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    receiver = Receiver()
+    yield receiver
+    receiver.close()
+
+
+def test_what_a_failure_sets_off(box: Box, name: str, receiver: Receiver) -> None:
+    hook = {"command": ["sh", "-c", "echo it was $DYNO"], "url": receiver.url}
+    bad = {"name": "bad", "path": "/header", "attempts": 1, "onFailure": hook}
+    inside = {"path": "/header", "attempts": 1, "warn": True, "onFailure": {"url": "http://169.254.169.254/latest"}}
+    done = box.push(box.repository(files({"web": [{**bad, "warn": True}, inside]})), name)
+    assert done.status == 0, done.all
+    assert "web.1: onFailure command sh -c echo it was $DYNO ended with status 0: it was web.1" in done.all
+    assert "/failed answered 204" in done.all and "secret" not in done.all
+    assert "latest was not sent: 169.254.169.254 is at 169.254.169.254, which is no public address" in done.all
+    assert (receiver.taken[0]["check_name"], receiver.taken[0]["instance"]) == ("bad", "web.1")
+    assert "GET /header answered 403" in receiver.taken[0]["errors"][0]
+    done = box.push(box.repository(files({"web": [bad]})), name, "main", "--force")
+    assert done.status != 0 and "ended with status 0: it was web.1" in done.all and len(receiver.taken) == 2, done.all
+
+    live = {"type": "liveness", "path": "/live", "wait": 1, "attempts": 1, "onFailure": hook}
+    done = box.push(box.repository(files({"web": [{"path": "/"}, live]})), name, "main", "--force")
+    assert done.status == 0, done.all
+    box.get(name, "/set/live/500")
+    eventually(lambda: len(receiver.taken) == 3)
+    assert receiver.taken[2]["type"] == "liveness" and "answered 500" in receiver.taken[2]["errors"][0]
+    kinds = eventually(lambda: [e["type"] for e in box.json("events", name)] if restarted(box, name) else None)
+    assert kinds.count("instance.failure_hook") == 2
+    assert kinds.index("instance.failure_hook") < kinds.index("instance.restarting"), "before it is gone"
+
+
+def restarted(box: Box, name: str) -> bool:
+    return "instance.restarted" in [event["type"] for event in box.json("events", name)]
 
 
 def test_checks_are_set_reported_and_switched(box: Box, name: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.box import Box
+from tests.box import Box, run
 
 pytestmark = pytest.mark.engine
 
@@ -28,3 +28,8 @@ def test_pushes_and_commands_work_the_same_through_sshd(new_box: Callable[..., B
     assert "Procfile line 1" in refused.all
     assert box.ssh("run", "through-sshd", "cat", stdin="piped").out == "piped"
     assert box.ssh("version", key=box.new_key("stranger")).status == 255
+    # No ssh -L here, since sshd knows nothing of apps; the command does the same.
+    assert box.ssh("ps:forward", "through-sshd", stdin="GET / HTTP/1.0\r\n\r\n").out.endswith("served")
+    words = [*box.ssh_command(), "-p", str(box.ssh_port), "-W", "through-sshd:5000", f"{box.user}@127.0.0.1"]
+    refused = run(words)
+    assert refused.status == 255 and refused.out == ""

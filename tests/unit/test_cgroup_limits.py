@@ -36,7 +36,7 @@ def v2(tmp_path: Path) -> Path:
     (tmp_path / "cgroup.controllers").write_text("cpuset cpu io memory pids\n")
     for folder in (tmp_path, tmp_path / "docker", tmp_path / "docker" / "buildkit"):
         folder.mkdir(exist_ok=True)
-        (folder / "cgroup.subtree_control").write_text("cpu memory pids\n")
+        (folder / "cgroup.subtree_control").write_text("cpu io memory pids\n")
     (tmp_path / "docker" / "buildkit" / "memory.swap.max").write_text("max\n")
     return tmp_path
 
@@ -68,10 +68,31 @@ def test_v2(v2: Path) -> None:
 
 
 def test_controllers_that_a_v2_group_does_not_pass_down_are_asked_for(v2: Path) -> None:
-    (v2 / "docker" / "cgroup.subtree_control").write_text("cpu memory\n")
+    (v2 / "docker" / "cgroup.subtree_control").write_text("cpu io memory\n")
     limit_builds(_CONFIG, v2)
     assert (v2 / "docker" / "cgroup.subtree_control").read_text() == "+pids"
-    assert (v2 / "cgroup.subtree_control").read_text() == "cpu memory pids\n"
+    assert (v2 / "cgroup.subtree_control").read_text() == "cpu io memory pids\n"
+
+
+def test_builds_stand_behind_apps_for_cpu_and_disk_where_the_kernel_has_it(v1: Path) -> None:
+    limit_builds(_CONFIG, v1)
+    assert (v1 / "cpu" / "docker" / "buildkit" / "cpu.shares").read_text() == "256", "apps have 1024"
+    assert not (v1 / "blkio").exists()
+    folder = v1 / "blkio" / "docker" / "buildkit"
+    folder.mkdir(parents=True)
+    assert missing_limits(_CONFIG, v1) == []
+    (folder / "blkio.bfq.weight").write_text("100\n")
+    assert missing_limits(_CONFIG, v1) == ["io"]
+    limit_builds(_CONFIG, v1)
+    assert (folder / "blkio.bfq.weight").read_text() == "25" and missing_limits(_CONFIG, v1) == []
+
+
+@pytest.mark.parametrize("name", ["io.weight", "io.bfq.weight"])
+def test_builds_stand_behind_apps_at_the_disk_with_v2(v2: Path, name: str) -> None:
+    file = v2 / "docker" / "buildkit" / name
+    file.write_text("default 100\n")
+    limit_builds(_CONFIG, v2)
+    assert file.read_text() == "default 25" and missing_limits(_CONFIG, v2) == []
 
 
 def test_memory_that_the_kernel_rounded_to_pages_is_right(v1: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from paasd.checks import Check, CheckType, check_settings, checks_of, laid_over,
 from paasd.errors import InvalidInput
 from paasd.health_subjects import Subject, Watched
 from paasd.liveness import pause_before
+from paasd.outbound import may_reach
 from paasd.run.instances import InstanceRow
 from paasd.run.probe import Answer
 from paasd.run.readiness import Readiness
@@ -72,6 +74,11 @@ def test_every_setting_reaches_the_check() -> None:
         ({"web": [{"attempts": 1.5}]}, r"checks.web\[0\].attempts"),
         ({"web": [{"port": 0}]}, r"checks.web\[0\].port"),
         ({"web": [{"warn": 1}]}, r"checks.web\[0\].warn"),
+        ({"web": [{"onFailure": {}}]}, r"checks.web\[0\].onFailure"),
+        ({"web": [{"onFailure": {"url": "file:///etc/passwd"}}]}, r"checks.web\[0\].onFailure"),
+        ({"web": [{"onFailure": {"url": "https://a b"}}]}, r"checks.web\[0\].onFailure"),
+        ({"web": [{"onFailure": {"command": "rm"}}]}, r"checks.web\[0\].onFailure"),
+        ({"web": [{"onFailure": {"mail": "me"}}]}, r"checks.web\[0\].onFailure"),
         ({"web": [{"command": ["x"], "content": "y"}]}, r"checks.web\[0\].content"),
         ({"worker": [{"type": "readiness", "wait": 1}]}, r"checks.worker\[0\] does not say what"),
     ],
@@ -82,10 +89,37 @@ def test_what_is_wrong_is_named_with_its_place(document: Any, place: str) -> Non
 
 
 def test_what_is_not_done_is_told() -> None:
-    document = {"web": [{"path": "/", "onFailure": {"url": "x"}}, {"type": "liveness", "path": "/", "uptime": 9}]}
+    document = {"web": [{"path": "/", "description": "x"}, {"type": "liveness", "path": "/", "uptime": 9}]}
     found, unused = parse_all(document, "checks")
     assert found == {"web": [{"path": "/"}, {"type": "liveness", "path": "/"}]}
-    assert unused[0] == "checks.web[0].onFailure" and unused[1].startswith("checks.web[1].uptime")
+    assert unused[0] == "checks.web[0].description" and unused[1].startswith("checks.web[1].uptime")
+
+
+def test_what_a_failure_sets_off_reaches_the_check() -> None:
+    entry = {"path": "/", "onFailure": {"command": ["notify", "me"], "url": "https://example.org/x"}}
+    check = of(parse_all({"web": [entry]}, "checks")[0]["web"])[0]
+    assert (check.on_failure_command, check.on_failure_url) == (("notify", "me"), "https://example.org/x")
+
+
+@pytest.mark.parametrize(
+    ("address", "reached"),
+    [
+        ("93.184.215.14", True),
+        ("10.0.0.1", True),
+        ("::ffff:10.0.0.1", True),
+        ("10.201.3.4", False),
+        ("127.0.0.1", False),
+        ("169.254.169.254", False),
+        ("192.168.1.1", False),
+        ("::1", False),
+        ("fd00::1", False),
+        ("::ffff:127.0.0.1", False),
+        ("224.0.0.1", False),
+        ("0.0.0.0", False),
+    ],
+)
+def test_only_public_and_allowed_addresses_are_reached(address: str, reached: bool) -> None:
+    assert may_reach(ipaddress.ip_address(address), "10.201.0.0/16", "10.0.0.0/8") is reached
 
 
 def test_checks_set_changes_the_first_of_its_type() -> None:

@@ -15,6 +15,7 @@ from paasd.changes import Changes
 from paasd.drivers.base import Driver
 from paasd.enter import Enter
 from paasd.errors import NotFound
+from paasd.forward import Forwarded, Forwards
 from paasd.identity.policy import Action
 from paasd.models import Instance, InstanceState
 from paasd.release import Releases
@@ -24,6 +25,9 @@ _ENTER = (
     "Run a command inside a running instance (WebSocket); `command=` JSON list, whose first word may name the instance;"
     " `columns=` and `rows=` for a terminal"
 )
+_FORWARD = (
+    "A connection to the app's port (WebSocket); `instance=web.1` for one of several; `port=` may only be the app's own"
+)
 
 
 class NewScale(Body):
@@ -32,7 +36,15 @@ class NewScale(Body):
 
 class PsResource:
     def __init__(
-        self, apps: Apps, releases: Releases, instances: Instances, driver: Driver, changes: Changes, enter: Enter
+        self,
+        apps: Apps,
+        releases: Releases,
+        instances: Instances,
+        driver: Driver,
+        changes: Changes,
+        enter: Enter,
+        forwards: Forwards,
+        forward_idle: float,
     ) -> None:
         self._apps = apps
         self._releases = releases
@@ -40,6 +52,8 @@ class PsResource:
         self._driver = driver
         self._changes = changes
         self._enter = enter
+        self._forwards = forwards
+        self._forward_idle = forward_idle
 
     def operations(self) -> Sequence[Operation]:
         path, change = "/apps/{app}/ps", Action.APP_CONFIGURE
@@ -53,6 +67,7 @@ class PsResource:
                 "What the engine tells of `web.1`, or of the first `web`; values of variables masked",
             ),
             Operation("GET", "/apps/{app}/enter", Action.RUN, self.enter, _ENTER),
+            Operation("GET", "/apps/{app}/forward", Action.RUN, self.forward, _FORWARD),
             Operation("PUT", f"{path}/scale", change, self.scale, "Set instance counts", NewScale, streams=True),
             Operation("POST", f"{path}/restart", change, self.restart, "Restart without a gap", streams=True),
             Operation("POST", f"{path}/stop", change, self.stop, "Stop all instances", streams=True),
@@ -86,6 +101,16 @@ class PsResource:
             with self._enter.visit(call.app):
                 async with await self._enter(call.actor, call.app, command, terminal) as one_off:
                     status = await converse(call, socket, one_off)
+            await socket.send_json({"exit": status})
+        return socket
+
+    async def forward(self, call: Call) -> web.StreamResponse:
+        instance, port = call.request.query.get("instance"), call.number("port") or None
+        host = f"{call.app.name}.{instance}" if instance else call.app.name
+        async with conversation(call) as socket:
+            connection = await self._forwards.open(call.actor, host, port)
+            async with Forwarded(connection, self._forward_idle) as forwarded:
+                status = await converse(call, socket, forwarded)
             await socket.send_json({"exit": status})
         return socket
 

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Annotated, Any
 
 import pydantic
+from aiohttp import web
 
 from paasd.api.operations import Body, Call, Operation
 from paasd.apps import Apps
 from paasd.drivers.docker_volumes import DockerVolumes
-from paasd.errors import InvalidInput
+from paasd.errors import InvalidInput, PaasdError
 from paasd.identity.policy import Action, authorize
 from paasd.names import chosen_name
 from paasd.snapshots import Snapshots
 from paasd.storage import Storage, Volume
+from paasd.volume_files import VolumeFiles
 
+_log = logging.getLogger(__name__)
+
+_CHUNK = 256 * 1024
 _Bytes = Annotated[int, pydantic.Field(ge=1, le=2**50)]
 
 
@@ -52,11 +58,14 @@ class Restore(Body):
 
 
 class StorageResource:
-    def __init__(self, apps: Apps, storage: Storage, snapshots: Snapshots, volumes: DockerVolumes) -> None:
+    def __init__(
+        self, apps: Apps, storage: Storage, snapshots: Snapshots, volumes: DockerVolumes, files: VolumeFiles
+    ) -> None:
         self._apps = apps
         self._storage = storage
         self._snapshots = snapshots
         self._volumes = volumes
+        self._files = files
 
     def operations(self) -> Sequence[Operation]:
         one, mounts = "/volumes/{volume}", "/apps/{app}/mounts"
@@ -70,6 +79,10 @@ class StorageResource:
             Operation("POST", f"{one}/snapshots", change, self.snapshot, "Copy a volume", streams=True),
             Operation("DELETE", f"{one}/snapshots/{{name}}", change, self.remove_snapshot, "Remove a snapshot"),
             Operation("POST", f"{one}/restore", change, self.restore, "Put a snapshot in place", Restore, streams=True),
+            Operation(
+                "POST", f"{one}/files", change, self.take, "Unpack the tar in the body below `path=`", streams=True
+            ),
+            Operation("GET", f"{one}/files", change, self.give, "What is at `path=`, as a tar"),
             Operation("GET", mounts, read, self.mounts, "What an app mounts"),
             Operation("POST", mounts, app_change, self.mount, "Mount a volume from the next deployment on", NewMount),
             Operation("DELETE", mounts, app_change, self.unmount, "Unmount from the next deployment on", OldMount),
@@ -111,7 +124,9 @@ class StorageResource:
         return {"name": volume.name}
 
     async def snapshot(self, call: Call) -> dict[str, Any]:
-        taken = await self._snapshots.take(await self._volume(call), call.progress)
+        volume = await self._volume(call)
+        await self._files.require_disk(volume)
+        taken = await self._snapshots.take(volume, call.progress)
         return {"name": taken.name, "size": taken.size}
 
     async def remove_snapshot(self, call: Call) -> dict[str, Any]:
@@ -129,6 +144,30 @@ class StorageResource:
         else:
             await self._snapshots.restore(call.actor, volume, body.snapshot, call.progress)
         return {"name": volume.name}
+
+    async def take(self, call: Call) -> dict[str, Any]:
+        volume, path = await self._volume(call), call.request.query.get("path", "")
+        data = call.request.content.iter_chunked(_CHUNK)
+        taken = await self._files.take(call.actor, volume, path, data, call.progress)
+        return {"files": taken.files, "size": taken.size}
+
+    async def give(self, call: Call) -> web.StreamResponse:
+        response, path = (
+            web.StreamResponse(headers={"Content-Type": "application/x-tar"}),
+            call.request.query.get("path"),
+        )
+        async with self._files.give(call.actor, await self._volume(call), path or "") as pieces:
+            await response.prepare(call.request)
+            try:
+                async for piece in pieces:
+                    await response.write(piece)
+                await response.write_eof()
+            except (PaasdError, OSError) as error:
+                # What was sent cannot be taken back: only a broken connection tells that it is not all.
+                _log.warning("an export of %s broke off: %s", call.request.match_info["volume"], error)
+                if call.request.transport is not None:
+                    call.request.transport.abort()
+        return response
 
     async def mounts(self, call: Call) -> dict[str, Any]:
         return {

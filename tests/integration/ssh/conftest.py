@@ -38,6 +38,7 @@ class Doors:
         self.sessions: list[Session] = []
         self.hold = asyncio.Event()
         self.refusals: list[tuple[str, str]] = []
+        self.echo: tuple[str, int] | None = None
 
     def add(self, public: Path, actor: Actor, key_id: str) -> None:
         kind, blob, *_ = public.read_text().split()
@@ -55,6 +56,15 @@ class Doors:
         if not (self.repositories / app).is_dir():
             raise NotFound(f"no app {app}", hint="Create it with: apps:create")
         return GitService(self.repositories / app, {})
+
+    async def forward(self, actor: Actor, host: str, port: int) -> socket.socket:
+        """`echo:7` is what the test offers."""
+        if (host, port) != ("echo", 7) or self.echo is None:
+            raise NotFound(f"no app {host}:{port}")
+        connection = socket.socket()
+        connection.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(connection, self.echo)
+        return connection
 
     async def refused(self, session: Session, error: PaasdError) -> None:
         self.refusals.append((session.command, error.detail))
