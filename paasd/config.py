@@ -23,7 +23,7 @@ class HttpConfig:
     port: int = 80
     """Where the edge listens for HTTP."""
     https_port: int = 443
-    """Kept for HTTPS."""
+    """Where it listens for HTTPS; 0 is nowhere."""
     address: str = "0.0.0.0"
     """Address of the edge's listeners."""
     domain: str = "localhost"

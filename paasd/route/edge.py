@@ -17,6 +17,7 @@ from paasd.config import HttpConfig
 from paasd.errors import EdgeError, InvalidSite, NotFound
 from paasd.models import InFlight, Route, Site
 from paasd.route.control import AppCounters, ControlSocket, parse_counters, parse_table, route_line, table_text
+from paasd.route.edge_tls import EdgeTls
 from paasd.route.nginx import Nginx, write_config
 from paasd.route.sites import SiteFiles, commit_file, discard_file, prepare_file, read_text, replace_file
 
@@ -41,6 +42,7 @@ class Edge:
         self._nginx = Nginx(directory, templates.absolute(), http, user)
         self._files = SiteFiles(directory, templates, http)
         self._control = ControlSocket(self._nginx.control)
+        self.tls = EdgeTls(self._nginx.tls, self._control)
         self._include = [str(self._files.directory / "*.conf")]
         self._candidates = directory / "test" / "sites"
         self._loaded = directory / "loaded"

@@ -63,7 +63,7 @@ async def start_app(directory: Path) -> asyncio.subprocess.Process:
 
 
 async def start_edge(directory: Path) -> Edge:
-    edge = Edge(directory / "edge", TEMPLATES, HttpConfig(address="127.0.0.1", port=PORT))
+    edge = Edge(directory / "edge", TEMPLATES, HttpConfig(address="127.0.0.1", port=PORT, https_port=0))
     await edge.start()
     await edge.set_site(Site("bench-a", ("bench-a.localhost",)))
     ours = await edge.site_config("bench-a")

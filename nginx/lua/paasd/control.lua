@@ -1,5 +1,6 @@
 -- What paasd asks over the control socket: the route table, counters, requests in flight. Plain lines of text.
 
+local certificates = require "paasd.certificates"
 local routes = require "paasd.routes"
 local counters = require "paasd.counters"
 local workers = require "paasd.workers"
@@ -22,7 +23,7 @@ end
 local function stored(ok, err)
     if not ok then
         ngx.status = 507
-        return "the route table is full: " .. tostring(err) .. "\n"
+        return "the table is full: " .. tostring(err) .. "\n"
     end
     return ""
 end
@@ -41,12 +42,20 @@ local collections = {
     ["PUT /routes"] = function() return stored(routes.replace(body())) end,
     ["GET /counters"] = counters.text,
     ["GET /in-flight"] = in_flight,
+    ["GET /certificates"] = certificates.list,
+    ["GET /names"] = certificates.names,
+    ["GET /redirects"] = certificates.redirects,
 }
 
 local members = {
     ["PUT /routes/"] = function(app) return stored(routes.set(app, body())) end,
     ["DELETE /routes/"] = function(app) routes.remove(app) return "" end,
     ["DELETE /counters/"] = function(app) counters.remove(app) return "" end,
+    ["PUT /certificates/"] = function(id) return stored(certificates.set(id, body())) end,
+    ["DELETE /certificates/"] = function(id) certificates.remove(id) return "" end,
+    ["PUT /redirects/"] = function(app) return stored(certificates.set_redirects(app, body())) end,
+    ["PUT /challenges/"] = function(token) return stored(certificates.set_challenge(token, body())) end,
+    ["DELETE /challenges/"] = function(token) certificates.remove_challenge(token) return "" end,
 }
 
 function M.handle()
@@ -56,7 +65,7 @@ function M.handle()
     if collection then
         text = collection()
     else
-        local prefix, app = asked:match("^(%u+ /[%l-]+/)([%w-]+)$")
+        local prefix, app = asked:match("^(%u+ /[%l-]+/)([%w_-]+)$")
         local member = prefix and members[prefix]
         if not member then
             ngx.status = 404

@@ -1,5 +1,6 @@
 -- Called once a configuration, in the master: loads everything, and names what the server blocks call.
 
+local certificates = require "paasd.certificates"
 local routes = require "paasd.routes"
 local workers = require "paasd.workers"
 local balancer = require "paasd.balancer"
@@ -7,8 +8,10 @@ local counters = require "paasd.counters"
 local pages = require "paasd.pages"
 local control = require "paasd.control"
 
-return function(mirror, pages_directory)
-    pages.load(pages_directory)
+return function(mirror, pages_directory, tls_directory, https_port)
+    pages.load(pages_directory, https_port)
+    certificates.changed = routes.touch
+    certificates.load(tls_directory)
     routes.load(mirror)
     workers.new_generation()
 
@@ -17,6 +20,9 @@ return function(mirror, pages_directory)
     paasd_count = counters.count
     paasd_page = pages.send
     paasd_failed = pages.failed
+    paasd_redirect = pages.redirect
     paasd_control = control.handle
+    paasd_handshake = certificates.handshake
+    paasd_challenge = certificates.challenge
     paasd_worker = function() workers.start(counters.flush) end
 end
