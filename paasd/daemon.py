@@ -19,6 +19,7 @@ from paasd.api.v1.autoscale import AutoscaleResource
 from paasd.api.v1.box import BoxResource
 from paasd.api.v1.build_settings import BuildSettingsResource
 from paasd.api.v1.builds import BuildsResource
+from paasd.api.v1.certificates import CertificatesResource
 from paasd.api.v1.checks import ChecksResource
 from paasd.api.v1.config import ConfigResource
 from paasd.api.v1.cron import CronResource
@@ -100,8 +101,10 @@ from paasd.recreate import Recreate
 from paasd.release import Releases
 from paasd.resources import Resources
 from paasd.revival import Revival
+from paasd.route.certificates import Certificates
 from paasd.route.domains import Domains
 from paasd.route.edge import Edge
+from paasd.route.serving import Serving
 from paasd.routing import Routing
 from paasd.run.firewall import Firewall
 from paasd.run.health import Health
@@ -119,6 +122,7 @@ from paasd.snapshots import Snapshots
 from paasd.source.repositories import Repositories
 from paasd.storage import Storage
 from paasd.switch_locks import SwitchLocks
+from paasd.tls_settings import TlsSettings
 from paasd.watch import Watch
 
 _log = logging.getLogger(__name__)
@@ -243,6 +247,8 @@ class Daemon:
             readiness,
             liveness,
         )
+        certificates, tls_settings = Certificates(database, vault), TlsSettings(database)
+        serving = Serving(config.http, apps, domains, certificates, tls_settings, edge.tls)
         self._reconciler = Reconciler(
             config,
             apps,
@@ -260,6 +266,7 @@ class Daemon:
             networks,
             settings,
             revival,
+            serving,
         )
         self._watch = Watch(apps, releases, deployments, instances, driver, edge, changes)
         rules = AutoscaleRules(database)
@@ -327,6 +334,7 @@ class Daemon:
             PipelinesResource(apps, Pipelines(database, apps), changes),
             MatrixResource(matrix, config_vars, repositories),
             DomainsResource(domains, lifecycle),
+            CertificatesResource(certificates, domains, tls_settings, serving, lifecycle),
             KeysResource(self._keys, self._users, self._ssh.disconnect_key),
             LogsResource(Logs(driver)),
             RunResource(one_offs, runs),

@@ -43,7 +43,13 @@ class Authority:
         return pem_of(self.certificate)
 
     def leaf(
-        self, names: Iterable[str], *, days: float = 90, age: float = 1, key: Key | None = None
+        self,
+        names: Iterable[str],
+        *,
+        days: float = 90,
+        age: float = 1,
+        key: Key | None = None,
+        more: Iterable[x509.ExtensionType] = (),
     ) -> tuple[str, str]:
         """Key and chain in PEM, the chain without the root. `age`: days since it was issued."""
         names = list(names)
@@ -52,6 +58,8 @@ class Authority:
         builder = _builder(subject, self.certificate.subject, key, days, age).add_extension(
             x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False
         )
+        for extension in more:
+            builder = builder.add_extension(extension, critical=False)
         chain = pem_of(builder.sign(self.key, hashes.SHA256()))
         above: Authority | None = self
         while above is not None and above.issuer is not None:

@@ -78,6 +78,7 @@ class Edge:
     async def set_site(self, site: Site) -> bool:
         """Make `site` effective. True if that took a reload. Raises InvalidSite; what served before still serves."""
         async with self._changing_sites:
+            await asyncio.to_thread(self._files.prepare, [site])
             text = self._files.render(site, self._taken())
             refused: dict[str, str] = {}
             await self._write_changed({site.app: text}, refused)
@@ -98,6 +99,7 @@ class Edge:
         """Make the sites equal these, with one reload at most. Returns why some apps are in quarantine: their last
         good site, if any, still serves."""
         async with self._changing_sites:
+            await asyncio.to_thread(self._files.prepare, sites)
             texts, refused = self._render_all(sites)
             await self._write_changed(texts, refused)
             self._sites = {site.app: site for site in sites if site.app not in refused}
@@ -234,6 +236,7 @@ class Edge:
             text = await asyncio.to_thread(read_text, path) or ""
             await asyncio.to_thread(self._files.remove, app)
             if app in self._sites:
+                await asyncio.to_thread(self._files.prepare, [self._sites[app]])
                 await asyncio.to_thread(self._files.write, app, self._files.render(self._sites[app], self._taken()))
             await asyncio.to_thread(self._files.set_aside, app, text, reason)
         if (reason := await self._nginx.test(self._include)) is not None:

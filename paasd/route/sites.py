@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import jinja2
@@ -145,14 +145,16 @@ class SiteFiles:
             client_ca=self._client_ca(site) if site.client_ca and self._listen_tls else None,
         )
 
+    def prepare(self, sites: Iterable[Site]) -> None:
+        """Write what the texts of these sites will name."""
+        for site in sites:
+            if site.client_ca and _is_app_name(site.app) and read_text(self._client_ca(site)) != site.client_ca:
+                replace_file(self._client_ca(site), site.client_ca)
+
     def _client_ca(self, site: Site) -> Path:
-        """A file by its content's name, written before any site names it. A changed one is thus another file, and the
-        site's text changes with it."""
+        """Its name tells its content, so that a site's text changes with it."""
         digest = hashlib.sha256(site.client_ca.encode()).hexdigest()[:16]
-        path = self.client_cas / f"{site.app}-{digest}.pem"
-        if read_text(path) != site.client_ca:
-            replace_file(path, site.client_ca)
-        return path
+        return self.client_cas / f"{site.app}-{digest}.pem"
 
     def path(self, app: str) -> Path:
         return self.directory / f"{app_name(app)}.conf"
