@@ -101,10 +101,16 @@ from paasd.recreate import Recreate
 from paasd.release import Releases
 from paasd.resources import Resources
 from paasd.revival import Revival
+from paasd.route.acme.challenges import Challenges
+from paasd.route.acme.client import Authority
+from paasd.route.authority_keys import AuthorityKeys
 from paasd.route.certificates import Certificates
 from paasd.route.domains import Domains
 from paasd.route.edge import Edge
+from paasd.route.issuing import Issuing
+from paasd.route.local_ca import LocalAuthority
 from paasd.route.serving import Serving
+from paasd.route.troubles import Troubles
 from paasd.routing import Routing
 from paasd.run.firewall import Firewall
 from paasd.run.health import Health
@@ -249,6 +255,20 @@ class Daemon:
         )
         certificates, tls_settings = Certificates(database, vault), TlsSettings(database)
         serving = Serving(config.http, apps, domains, certificates, tls_settings, edge.tls)
+        authority_keys = AuthorityKeys(database, vault)
+        issuing = Issuing(
+            database,
+            config.acme,
+            apps,
+            domains,
+            jobs,
+            certificates,
+            Troubles(database),
+            tls_settings,
+            serving,
+            Authority(config.acme, authority_keys, Challenges(config.acme, edge.tls)),
+            LocalAuthority(authority_keys),
+        )
         self._reconciler = Reconciler(
             config,
             apps,
@@ -295,9 +315,10 @@ class Daemon:
             *storage.handlers(),
             *one_offs.handlers(),
             *cron.handlers(),
+            *issuing.handlers(),
         ]
         self._workers = Workers(database, jobs, config.jobs, handlers)
-        self._subscriptions = Subscriptions(database, [*cron.subscribers()])
+        self._subscriptions = Subscriptions(database, [*cron.subscribers(), *issuing.subscribers()])
         differences = Differences(
             config,
             apps,
@@ -334,7 +355,7 @@ class Daemon:
             PipelinesResource(apps, Pipelines(database, apps), changes),
             MatrixResource(matrix, config_vars, repositories),
             DomainsResource(domains, lifecycle),
-            CertificatesResource(certificates, domains, tls_settings, serving, lifecycle),
+            CertificatesResource(certificates, domains, tls_settings, serving, issuing, lifecycle),
             KeysResource(self._keys, self._users, self._ssh.disconnect_key),
             LogsResource(Logs(driver)),
             RunResource(one_offs, runs),

@@ -12,6 +12,17 @@ from paasd.cli.framework import Cli, app_argument, app_path, json_option
 from paasd.cli.root import root
 from paasd.errors import InvalidInput
 
+TRUST = """\
+Save the root first:  ssh paasd@HOST certs:ca > paasd-ca.pem
+Debian, Ubuntu        sudo cp paasd-ca.pem /usr/local/share/ca-certificates/paasd-ca.crt && sudo update-ca-certificates
+Fedora, RHEL          sudo cp paasd-ca.pem /etc/pki/ca-trust/source/anchors/ && sudo update-ca-trust
+macOS                 sudo security add-trusted-cert -d -r trustRoot -k /Library/Keychains/System.keychain paasd-ca.pem
+Windows               certutil -addstore -f Root paasd-ca.pem    (as administrator)
+Firefox               Settings, Privacy & Security, View Certificates, Authorities, Import: trust it for websites
+Chrome on Linux       chrome://certificate-manager, Custom, Installed by you, Import
+iOS                   open the file, install the profile, then Settings, General, About, Certificate Trust Settings
+Android               Settings, Security, Encryption & credentials, Install a certificate, CA certificate"""
+
 
 @root.command(
     "certs:import", examples=("certs:import blog < key-and-chain.pem", "certs:import blog server.crt server.key")
@@ -39,6 +50,58 @@ def _text(cli: Cli, files: tuple[Path, ...]) -> str:
         return "\n".join(path.read_text() for path in files)
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"cannot be read: {error}") from error
+
+
+@root.command("certs:enable", examples=("certs:enable blog",))
+@app_argument
+@click.pass_obj
+def enable(cli: Cli, app: str) -> None:
+    """Get certificates for an app's host names by itself from now on, new names and renewals included."""
+    _print_names(cli, app, cli.stream("POST", app_path(app, "certificates", "order"), {"anew": False}))
+
+
+@root.command("certs:disable", examples=("certs:disable blog",))
+@app_argument
+@click.pass_obj
+def disable(cli: Cli, app: str) -> None:
+    """Get no certificates by itself any more; those there are serve until they end."""
+    cli.client.request("PATCH", app_path(app, "tls"), {"settings": {"automatic": "off"}})
+    cli.console.print(f"-----> {app} gets no certificates by itself any more")
+
+
+@root.command("certs:renew", examples=("certs:renew blog",))
+@app_argument
+@click.pass_obj
+def renew(cli: Cli, app: str) -> None:
+    """Get new certificates for all names of an app now; the old ones serve until the new ones do."""
+    _print_names(cli, app, cli.stream("POST", app_path(app, "certificates", "order"), {"anew": True}))
+
+
+def _print_names(cli: Cli, app: str, found: dict[str, Any]) -> None:
+    for name in found["names"]:
+        cli.console.print(f"       {name['name']}: {_state(name)}")
+    cli.console.print(f"       Look at it again with: certs:report {app}")
+
+
+@root.command("certs:revoke", examples=("certs:revoke blog 3f9a",))
+@app_argument
+@click.argument("id")
+@click.pass_obj
+def revoke(cli: Cli, app: str, id: str) -> None:
+    """Have the authority declare a certificate void, because its key got into wrong hands, and get another one."""
+    found = cli.client.request("POST", app_path(app, "certificates", id, "revoke"))
+    cli.console.print(f"-----> Revoked the certificate {found['id']} of {app}")
+
+
+@root.command("certs:ca", examples=("certs:ca > paasd-ca.pem", "certs:ca --help-trust"))
+@click.option("--help-trust", is_flag=True, help="Say how browsers and systems are told to trust it.")
+@click.pass_obj
+def authority(cli: Cli, help_trust: bool) -> None:
+    """Print the root (PEM) of the box's own authority, which gives certificates for local names such as blog.lan."""
+    if help_trust:
+        return cli.console.print(TRUST)
+    for piece in cli.client.text("/certificate-authority"):
+        cli.console.raw(piece)
 
 
 @root.command("certs:list", examples=("certs:list blog",))

@@ -50,7 +50,8 @@ class StoredCertificate:
     created_at: float
 
     def is_valid(self, at: float) -> bool:
-        return self.starts_at <= at < self.ends_at
+        """None is kept that does not begin yet."""
+        return at < self.ends_at
 
     @property
     def leaf(self) -> x509.Certificate:

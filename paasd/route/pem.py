@@ -28,11 +28,14 @@ _MAX_TEXT = 256 * 1024
 _MAX_CERTIFICATES = 10
 _BLOCK = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)
 _CURVES = ("secp256r1", "secp384r1")
+_SLOW_CLOCK = 60.0
+"""Seconds that our clock may be behind that of an authority."""
 _LEAST_RSA, _MOST_RSA = 2048, 8192
 _HOW = "Give the key and the chain in PEM, leaf first: certs:import APP < key-and-chain.pem"
 
 Certificate = x509.Certificate
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 
 
 @dataclass(frozen=True)
@@ -221,10 +224,10 @@ def _check_dates(chain: Sequence[Certificate], now: float) -> None:
     for certificate in chain:
         starts, ends = validity(certificate)
         if now >= ends:
-            raise InvalidInput(f"the certificate {shown_name(certificate.subject)} has expired on {_day(ends)}")
-        if now < starts:
+            raise InvalidInput(f"the certificate {shown_name(certificate.subject)} has expired on {day(ends)}")
+        if now < starts - _SLOW_CLOCK:
             raise InvalidInput(
-                f"the certificate {shown_name(certificate.subject)} is not valid before {_day(starts)}",
+                f"the certificate {shown_name(certificate.subject)} is not valid before {day(starts)}",
                 hint="Is the clock of this machine right?",
             )
 
@@ -255,7 +258,7 @@ def _public(holder: Certificate | PrivateKey) -> bytes:
         return b""
 
 
-def _day(at: float) -> str:
+def day(at: float) -> str:
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M} UTC"
 
 

@@ -54,6 +54,8 @@ class Serving:
         self._edge = edge
         self._clock = clock
         self._syncing = asyncio.Lock()
+        self._idle = False
+        """There is no certificate, and the edge knows."""
         self._known: dict[str, Served] = {}
         """What was opened before, by id; their keys are sealed, and unsealing all of them each time is not free."""
 
@@ -69,6 +71,8 @@ class Serving:
             stored: dict[str, list[StoredCertificate]] = {}
             for certificate in await self._certificates.all():
                 stored.setdefault(certificate.app_id, []).append(certificate)
+            if self._idle and not stored:
+                return
             served, redirects = [], {}
             for app in await self._apps.all() if stored else []:
                 if own := stored.get(app.id):
@@ -78,6 +82,7 @@ class Serving:
                     redirects[app.name] = decided.redirects
             self._known = {each.id: each for each in served}
             await self._edge.sync(served, redirects)
+            self._idle = not stored
 
     async def is_served(self, certificate: StoredCertificate, host: str) -> bool:
         """Whether our own edge shows it to a client that asks for the host name."""

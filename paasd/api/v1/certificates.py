@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiohttp import web
@@ -14,8 +14,10 @@ from paasd.database import now
 from paasd.identity.policy import Action
 from paasd.lifecycle import Lifecycle
 from paasd.route import pem
+from paasd.route.acme.rules import Trouble
 from paasd.route.certificates import Certificates, Source, StoredCertificate
 from paasd.route.domains import Domains
+from paasd.route.issuing import Issuing
 from paasd.route.serving import Serving
 from paasd.tls_settings import KEYS, TlsSettings
 
@@ -23,6 +25,11 @@ from paasd.tls_settings import KEYS, TlsSettings
 class NewCertificate(Body):
     pem: str
     """Private key and chain."""
+
+
+class CertificateOrder(Body):
+    anew: bool = False
+    """Also for names that have a good one."""
 
 
 class TlsSettingsChange(Body):
@@ -36,12 +43,14 @@ class CertificatesResource:
         domains: Domains,
         settings: TlsSettings,
         serving: Serving,
+        issuing: Issuing,
         lifecycle: Lifecycle,
     ) -> None:
         self._certificates = certificates
         self._domains = domains
         self._settings = settings
         self._serving = serving
+        self._issuing = issuing
         self._lifecycle = lifecycle
 
     def operations(self) -> Sequence[Operation]:
@@ -50,6 +59,17 @@ class CertificatesResource:
         return [
             Operation("GET", path, read, self.listing, "List certificates, newest first"),
             Operation("POST", path, change, self.import_, "Import a certificate with its key", NewCertificate),
+            Operation(
+                "POST",
+                f"{path}/order",
+                change,
+                self.order,
+                "Get certificates by itself from now on, and now; with `anew` for all names",
+                CertificateOrder,
+                streams=True,
+            ),
+            Operation("POST", f"{one}/revoke", change, self.revoke, "Have the authority declare one void"),
+            Operation("GET", "/certificate-authority", read, self.root, "Root of the box's own authority, in PEM"),
             Operation("GET", one, read, self.info, "One certificate"),
             Operation("DELETE", one, change, self.remove, "Serve and keep a certificate no more"),
             Operation("GET", f"{one}/chain", read, self.chain, "A certificate's chain in PEM, leaf first"),
@@ -70,6 +90,21 @@ class CertificatesResource:
         uncovered = [domain for domain in domains if not pem.covers(added.names, domain)]
         return {**await self._shape(call, added), "uncovered": uncovered}
 
+    async def order(self, call: Call) -> dict[str, Any]:
+        if call.body.anew:
+            await self._issuing.renew(call.app, call.progress)
+        else:
+            await self._issuing.enable(call.actor, call.app, call.progress)
+        return await self.report(call)
+
+    async def revoke(self, call: Call) -> dict[str, Any]:
+        certificate = await self._certificates.get(call.app, call.request.match_info["id"])
+        await self._issuing.revoke(call.actor, call.app, certificate)
+        return certificate_shape(certificate, [])
+
+    async def root(self, call: Call) -> web.Response:
+        return web.Response(text=await self._issuing.local_root(), content_type="application/x-pem-file")
+
     async def info(self, call: Call) -> dict[str, Any]:
         return await self._shape(call, await self._certificates.get(call.app, call.request.match_info["id"]))
 
@@ -85,12 +120,17 @@ class CertificatesResource:
 
     async def report(self, call: Call) -> dict[str, Any]:
         tls, hosts = await self._serving.of(call.app), await self._domains.of(call.app)
+        troubles, unserved = await self._issuing.troubles(call.app), (await self._issuing.wanted(call.app)).unserved
         return {
             "settings": {
                 key: {**value, "description": KEYS[key].description}
                 for key, value in (await self._settings.report(call.app)).items()
             },
-            "names": [_name_shape(host, tls.chosen.get(host), host in tls.redirects) for host in hosts],
+            "names": [
+                _name_shape(host, tls.chosen.get(host), host in tls.redirects)
+                | _trouble_shape(host, troubles, unserved)
+                for host in hosts
+            ],
         }
 
     async def change(self, call: Call) -> dict[str, Any]:
@@ -134,3 +174,9 @@ def _name_shape(host: str, certificate: StoredCertificate | None, redirected: bo
         "ends_at": instant(certificate.ends_at) if certificate else None,
         "redirect": redirected,
     }
+
+
+def _trouble_shape(host: str, troubles: Mapping[str, Trouble], unserved: Sequence[str]) -> dict[str, Any]:
+    found = next((each for name, each in troubles.items() if pem.covers((name,), host)), None)
+    problem = found.problem if found else "acme.email is not set in paasd.toml" if host in unserved else None
+    return {"problem": problem, "retry_at": instant(found.retry_at) if found else None}
