@@ -158,7 +158,7 @@ class _Session:
     async def outcomes(self, pending: list[Any]) -> dict[str, str]:
         """Wait until the authority has looked at all of them. What it found wrong, by name."""
         problems: dict[str, str] = {}
-        deadline, pause = time.monotonic() + _AUTHORIZATION_TIME, 0.5
+        deadline, pause = time.monotonic() + _AUTHORIZATION_TIME, 0.2
         while pending:
             if time.monotonic() > deadline:
                 return problems | {_name(each): "the authority did not look in time" for each in pending}
@@ -184,9 +184,10 @@ class _Session:
         if self.uri:
             self.acme.net.account = messages.RegistrationResource(uri=self.uri, body=messages.Registration())
             try:
-                await asyncio.get_running_loop().run_in_executor(
+                found = await asyncio.get_running_loop().run_in_executor(
                     _threads, partial(self.acme.query_registration, self.acme.net.account)
                 )
+                self.uri = found.uri
                 return
             except messages.Error as error:
                 if error.code != "accountDoesNotExist":
