@@ -37,6 +37,7 @@ _log = logging.getLogger(__name__)
 ISSUE = JobType("certificate.issue", Queue.NOTIFICATION, timeout=900, max_attempts=1000)
 SURVEY = JobType("certificate.survey", Queue.NOTIFICATION, timeout=300)
 _SURVEY_EVERY = 3600.0
+_KEPT_EXPIRED = 30 * rules.DAY
 _EVENTS = frozenset({"domain.added", "domain.removed", "app.created", "app.renamed", "app.destroyed", "tls.set"})
 _ROUNDS = 3
 """Orders in a row for the same names, without those that were to blame for the last one."""
@@ -276,6 +277,7 @@ class Issuing:
             if app := apps.get(certificate.app_id):
                 await self.ask(certificate)
                 await self.alarm(app, certificate)
+                await self._forget(app, certificate)
         for app in apps.values():
             if not self._locks.get(app.id):
                 await self._plan_next(app)
@@ -306,6 +308,12 @@ class Issuing:
         problems = {troubles[name].problem for name in certificate.names if name in troubles}
         _log.error("the certificate of %s ends on %s", ", ".join(certificate.names), pem.day(certificate.ends_at))
         await self._certificates.alarm(app, certificate, "; ".join(problems)[:1000])
+
+    async def _forget(self, app: App, certificate: StoredCertificate) -> None:
+        """What has expired long ago and serves no name."""
+        if self._clock() > certificate.ends_at + _KEPT_EXPIRED:
+            if all(each.id != certificate.id for each in (await self._serving.of(app)).chosen.values()):
+                await self._certificates.remove(_ACTOR, app, certificate, "certificate.removed")
 
     async def local_root(self) -> str:
         return await self._local.root()

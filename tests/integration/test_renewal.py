@@ -261,6 +261,9 @@ async def test_an_imported_one_is_told_of_too_and_acme_takes_over_when_it_has_ex
         await it.serving.sync()
         chosen = (await it.serving.of(it.app)).chosen[host]
         assert chosen.source is Source.ACME and await it.serving.is_served(chosen, host)
+        it.clock.ahead = 59.5 * DAY
+        await it.survey()
+        assert mine.id not in {each.id for each in await it.certificates.of(it.app)}
 
 
 async def test_an_authority_that_wants_an_external_account(
