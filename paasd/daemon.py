@@ -101,8 +101,8 @@ from paasd.recreate import Recreate
 from paasd.release import Releases
 from paasd.resources import Resources
 from paasd.revival import Revival
+from paasd.route.acme.authority import Authority
 from paasd.route.acme.challenges import Challenges
-from paasd.route.acme.client import Authority
 from paasd.route.authority_keys import AuthorityKeys
 from paasd.route.certificates import Certificates
 from paasd.route.domains import Domains

@@ -24,7 +24,8 @@ from paasd.models import Actor, App, Event, Job, JobType, Queue
 from paasd.progress import Progress
 from paasd.route import pem
 from paasd.route.acme import rules
-from paasd.route.acme.client import Authority
+from paasd.route.acme.authority import Authority
+from paasd.route.aging import Aging
 from paasd.route.certificates import Certificates, Source, StoredCertificate
 from paasd.route.domains import Domains
 from paasd.route.local_ca import LocalAuthority, is_local
@@ -37,7 +38,6 @@ _log = logging.getLogger(__name__)
 ISSUE = JobType("certificate.issue", Queue.NOTIFICATION, timeout=900, max_attempts=1000)
 SURVEY = JobType("certificate.survey", Queue.NOTIFICATION, timeout=300)
 _SURVEY_EVERY = 3600.0
-_KEPT_EXPIRED = 30 * rules.DAY
 _EVENTS = frozenset({"domain.added", "domain.removed", "app.created", "app.renamed", "app.destroyed", "tls.set"})
 _ROUNDS = 3
 """Orders in a row for the same names, without those that were to blame for the last one."""
@@ -83,6 +83,7 @@ class Issuing:
         self._authority = authority
         self._local = local
         self._clock = clock
+        self._aging = Aging(certificates, troubles, serving, authority, clock)
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
 
     def handlers(self) -> list[Handler]:
@@ -227,13 +228,9 @@ class Issuing:
         held = [
             rules.Held(each.names, rules.renew_at(each.starts_at, each.ends_at, each.renew_at))
             for each in await self._certificates.of(app)
-            if each.source is source and self._is_ours(each)
+            if each.source is source and self._aging.is_ours(each)
         ]
         return rules.plan(names, () if anew else held, await self._troubles.of(app), self._clock())
-
-    def _is_ours(self, certificate: StoredCertificate) -> bool:
-        """Not of a directory that the box used before: those run out, and are replaced at once."""
-        return certificate.source is not Source.ACME or certificate.directory == self._authority.directory
 
     async def _plan_next(self, app: App) -> None:
         """The job for the next time there is something to do."""
@@ -275,45 +272,11 @@ class Issuing:
         apps = {app.id: app for app in await self._apps.all()}
         for certificate in await self._certificates.all():
             if app := apps.get(certificate.app_id):
-                await self.ask(certificate)
-                await self.alarm(app, certificate)
-                await self._forget(app, certificate)
+                await self._aging.look(app, certificate)
         for app in apps.values():
             if not self._locks.get(app.id):
                 await self._plan_next(app)
         await self._serving.sync()
-
-    async def ask(self, certificate: StoredCertificate) -> None:
-        """Ask the authority when to renew a certificate, as often as it wants to be asked (RFC 9773)."""
-        asked_enough = certificate.ask_after is not None and self._clock() < certificate.ask_after
-        if certificate.source is not Source.ACME or not self._is_ours(certificate) or asked_enough:
-            return
-        if not certificate.is_valid(self._clock()):
-            return
-        try:
-            wanted, again = await self._authority.renewal_time(certificate.chain)
-        except CertificateError as error:
-            _log.warning("the authority was asked when to renew %s: %s", certificate.id, error.detail)
-            wanted, again = certificate.renew_at, self._clock() + 6 * 3600
-        await self._certificates.set_renewal(certificate, wanted, again)
-
-    async def alarm(self, app: App, certificate: StoredCertificate) -> None:
-        """Once, when a sixth of the lifetime is left of one that is in use."""
-        if certificate.alarmed_at or self._clock() < rules.alarm_at(certificate.starts_at, certificate.ends_at):
-            return
-        chosen = (await self._serving.of(app)).chosen
-        if not any(each.id == certificate.id for each in chosen.values()):
-            return
-        troubles = await self._troubles.of(app)
-        problems = {troubles[name].problem for name in certificate.names if name in troubles}
-        _log.error("the certificate of %s ends on %s", ", ".join(certificate.names), pem.day(certificate.ends_at))
-        await self._certificates.alarm(app, certificate, "; ".join(problems)[:1000])
-
-    async def _forget(self, app: App, certificate: StoredCertificate) -> None:
-        """What has expired long ago and serves no name."""
-        if self._clock() > certificate.ends_at + _KEPT_EXPIRED:
-            if all(each.id != certificate.id for each in (await self._serving.of(app)).chosen.values()):
-                await self._certificates.remove(_ACTOR, app, certificate, "certificate.removed")
 
     async def local_root(self) -> str:
         return await self._local.root()

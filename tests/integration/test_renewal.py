@@ -25,8 +25,8 @@ from paasd.jobs.table import Jobs
 from paasd.models import Actor, App, Job
 from paasd.progress import Progress
 from paasd.route import pem
+from paasd.route.acme.authority import Authority as AcmeAuthority
 from paasd.route.acme.challenges import Challenges
-from paasd.route.acme.client import Authority as AcmeAuthority
 from paasd.route.acme.dns import Hook
 from paasd.route.acme.rules import DAY
 from paasd.route.authority_keys import AuthorityKeys

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Collection, Coroutine
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from paasd.config import AcmeConfig
 from paasd.errors import CertificateError, PaasdError
-from paasd.route.acme.dns import records_of
 from paasd.route.edge_tls import EdgeTls
+
+if TYPE_CHECKING:
+    from paasd.route.acme.dns import Records
 
 HTTP, DNS = "http-01", "dns-01"
 _log = logging.getLogger(__name__)
@@ -21,12 +24,12 @@ class Challenges:
         self._config = config
         self._edge = edge
 
-    def kind(self, name: str, offered: set[str], wish: str) -> str:
+    def kind(self, name: str, offered: Collection[str], wish: str) -> str:
         """Which of the offered kinds to use: what the app wishes, what the name needs, else a file. Raises
         CertificateError when none of them is possible."""
-        possible = offered & {HTTP} if not name.startswith("*.") else set()
+        possible = set() if name.startswith("*.") else {HTTP} & set(offered)
         if self._config.dns:
-            possible |= offered & {DNS}
+            possible |= {DNS} & set(offered)
         wanted = [wish] if wish else [HTTP, DNS]
         for kind in wanted:
             if kind in possible:
@@ -47,7 +50,7 @@ class Challenges:
             finally:
                 await _tidy(name, self._edge.remove_challenge(token))
             return
-        records = records_of(self._config)
+        records = await asyncio.to_thread(_records_of, self._config)
         assert records is not None, "kind() chose what is not set up"
         record = f"_acme-challenge.{name.removeprefix('*.')}"
         try:
@@ -60,6 +63,13 @@ class Challenges:
         """Give the records time to reach all name servers."""
         if DNS in kinds:
             await asyncio.sleep(self._config.dns_wait)
+
+
+def _records_of(config: AcmeConfig) -> Records | None:
+    """Loaded only where it is used."""
+    from paasd.route.acme.dns import records_of
+
+    return records_of(config)
 
 
 async def _tidy(name: str, work: Coroutine[object, object, None]) -> None:

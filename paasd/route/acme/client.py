@@ -7,9 +7,9 @@ from __future__ import annotations
 import asyncio
 import datetime
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import partial
 from pathlib import Path
@@ -18,24 +18,20 @@ from typing import Any, TypeVar
 import requests
 from acme import challenges, client, errors, messages
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from josepy.jwa import ES256
 from josepy.jwk import JWKEC
 
 from paasd import __version__
 from paasd.config import AcmeConfig
-from paasd.errors import CertificateError, InvalidInput
-from paasd.models import Secret
+from paasd.errors import CertificateError
 from paasd.names import shown
-from paasd.progress import Progress
 from paasd.route import pem
-from paasd.route.acme.challenges import DNS, HTTP, Challenges
-from paasd.route.authority_keys import AuthorityKey, AuthorityKeys
-from paasd.route.keys import new_key, request
+from paasd.route.acme.challenges import DNS, HTTP
+from paasd.route.authority_keys import AuthorityKey
 
 T = TypeVar("T")
+Order = messages.OrderResource
 
-STAGING = "https://acme-staging-v02.api.letsencrypt.org/directory"
 _AUTHORIZATION_TIME, _FINALIZATION_TIME = 120.0, 120.0
 _LONGEST_PAUSE = 10.0
 _PIECE = 3.0
@@ -45,99 +41,39 @@ _CHALLENGES = {HTTP: challenges.HTTP01, DNS: challenges.DNS01}
 _threads = ThreadPoolExecutor(8, thread_name_prefix="acme")
 
 
-class Authority:
-    """One ACME authority with our account there. The account is made when it is first needed, and kept."""
+@dataclass(frozen=True)
+class Authorization:
+    """A name that the authority wants to be shown something for."""
 
-    def __init__(self, config: AcmeConfig, keys: AuthorityKeys, answers: Challenges) -> None:
-        self._config = config
-        self._keys = keys
-        self._answers = answers
-        self.directory = STAGING if config.staging else config.directory
-        self._registering = asyncio.Lock()
-
-    async def order(
-        self, names: tuple[str, ...], *, key_type: str, challenge: str, now: float, progress: Progress
-    ) -> pem.Bundle:
-        """A certificate for these names. Raises CertificateError; its `names` say which of them are to blame."""
-        session = await self._open()
-        key = await asyncio.to_thread(new_key, key_type)
-        order = await session.call("newOrder", partial(session.acme.new_order, request(key, names)))
-        async with AsyncExitStack() as stack:
-            await self._authorize(session, order, challenge, stack, progress)
-            order = await session.finalized(order)
-        return await asyncio.to_thread(_received, pem.key_pem(key) + order.fullchain_pem, names, now)
-
-    async def renewal_time(self, chain: str) -> tuple[float | None, float]:
-        """When the authority wants this certificate to be renewed (RFC 9773), if it says so, and when it may be asked
-        again."""
-        session = await self._open()
-        wanted, again = await session.call("renewalInfo", partial(session.acme.renewal_time, chain.encode()))
-        return wanted.timestamp() if wanted else None, again.timestamp()
-
-    async def revoke(self, chain: str) -> None:
-        session = await self._open()
-        leaf = pem.read_chain(chain)[0]
-        await session.call("revokeCert", partial(session.acme.revoke, leaf, 0))
-
-    async def _open(self) -> _Session:
-        async with self._registering:
-            known = await self._keys.get(self.directory)
-            if known is None:
-                key = Secret(pem.key_pem(ec.generate_private_key(ec.SECP256R1())))
-                known = AuthorityKey(self.directory, key)
-                await self._keys.put(known)
-            session = await _Session.open(self._config, self.directory, known)
-            if session.uri != known.uri:
-                await self._keys.put(AuthorityKey(known.name, known.key, session.uri))
-            return session
-
-    async def _authorize(
-        self, session: _Session, order: Any, wish: str, stack: AsyncExitStack, progress: Progress
-    ) -> None:
-        """Have all names of the order authorized. What it shows the authority stays until `stack` ends."""
-        pending, problems, kinds = [], {}, set()
-        for authorization in order.authorizations:
-            if authorization.body.status == messages.STATUS_VALID:
-                continue
-            name = _name(authorization)
-            try:
-                kind, chosen = self._chosen(authorization, name, wish)
-                response, answer = chosen.response_and_validation(session.acme.net.key)
-                token = chosen.chall.encode("token")
-                await stack.enter_async_context(self._answers.shown(kind, name, token, answer))
-            except CertificateError as error:
-                problems[name] = (
-                    error.detail if error.hint == CertificateError.hint else f"{error.detail}. {error.hint}"
-                )
-                continue
-            kinds.add(kind)
-            pending.append((authorization, chosen, response))
-        if not problems:
-            await self._answers.settle(kinds)
-            for _, chosen, response in pending:
-                await session.call("challenge", partial(session.acme.answer_challenge, chosen, response))
-            progress.detail(f"The authority looks for {', '.join(_name(each) for each, _, _ in pending) or 'nothing'}")
-            problems = await session.outcomes([each for each, _, _ in pending])
-        if problems:
-            raise CertificateError("; ".join(f"{name}: {said}" for name, said in problems.items()), names=problems)
-
-    def _chosen(self, authorization: Any, name: str, wish: str) -> tuple[str, Any]:
-        offered = {kind: each for each in authorization.body.challenges for kind, t in _CHALLENGES.items()
-                   if isinstance(each.chall, t)}  # fmt: skip
-        kind = self._answers.kind(name, set(offered), wish)
-        return kind, offered[kind]
+    name: str
+    offered: dict[str, Any]
+    """Challenges by kind."""
+    resource: Any
 
 
-class _Session:
+@dataclass(frozen=True)
+class Answer:
+    """What the authority is to find: `text`, at a path that ends in `token` or in a TXT record."""
+
+    kind: str
+    name: str
+    token: str
+    text: str
+    authorization: Authorization
+    response: Any
+
+
+class Session:
     """The library's client, with its errors in our words."""
 
     def __init__(self, acme: client.ClientV2, uri: str, waits: _Waits) -> None:
-        self.acme = acme
         self.uri = uri
+        """Of the account."""
+        self._acme = acme
         self._waits = waits
 
     @classmethod
-    async def open(cls, config: AcmeConfig, directory: str, account: AuthorityKey) -> _Session:
+    async def open(cls, config: AcmeConfig, directory: str, account: AuthorityKey) -> Session:
         private = serialization.load_pem_private_key(account.key.reveal().encode(), None)
         net = client.ClientNetwork(
             JWKEC(key=private),
@@ -152,11 +88,29 @@ class _Session:
         await session._log_in(config)
         return session
 
-    async def call(self, what: str, work: Callable[[], T]) -> T:
-        return await _called(self._waits, what, work)
+    async def new_order(self, csr: bytes) -> Order:
+        return await self._call("newOrder", partial(self._acme.new_order, csr))
 
-    async def outcomes(self, pending: list[Any]) -> dict[str, str]:
-        """Wait until the authority has looked at all of them. What it found wrong, by name."""
+    def unauthorized(self, order: Order) -> list[Authorization]:
+        """What is left to be shown; the authority may remember the rest."""
+        return [
+            Authorization(_name(each), _offered(each), each)
+            for each in order.authorizations
+            if each.body.status != messages.STATUS_VALID
+        ]
+
+    def answer(self, authorization: Authorization, kind: str) -> Answer:
+        challenge = authorization.offered[kind]
+        response, text = challenge.response_and_validation(self._acme.net.key)
+        token = challenge.chall.encode("token")
+        return Answer(kind, authorization.name, token, text, authorization, response)
+
+    async def judged(self, answers: Sequence[Answer]) -> dict[str, str]:
+        """Have the authority look at all of them. What it found wrong, by name."""
+        for answer in answers:
+            challenge = answer.authorization.offered[answer.kind]
+            await self._call("challenge", partial(self._acme.answer_challenge, challenge, answer.response))
+        pending = [answer.authorization.resource for answer in answers]
         problems: dict[str, str] = {}
         deadline, pause = time.monotonic() + _AUTHORIZATION_TIME, 0.2
         while pending:
@@ -164,28 +118,39 @@ class _Session:
                 return problems | {_name(each): "the authority did not look in time" for each in pending}
             await asyncio.sleep(pause)
             pause = min(_LONGEST_PAUSE, pause * 1.5)
-            polled = [(await self.call("authorization", partial(self.acme.poll, each)))[0] for each in pending]
+            polled = [(await self._call("authorization", partial(self._acme.poll, each)))[0] for each in pending]
             done = [each for each in polled if each.body.status in _FINISHED]
             problems |= {_name(each): _why(each) for each in done if each.body.status != messages.STATUS_VALID}
             pending = [each for each in polled if each.body.status not in _FINISHED]
         return problems
 
-    async def finalized(self, order: Any) -> Any:
-        order = await self.call("finalize", partial(_begin, self.acme, order))
+    async def finalized(self, order: Order) -> str:
+        """The chain in PEM."""
+        order = await self._call("finalize", partial(_begin, self._acme, order))
         deadline = time.monotonic() + _FINALIZATION_TIME
         while time.monotonic() < deadline:
-            found = await self.call("order", partial(_polled, self.acme, order))
+            found = await self._call("order", partial(_polled, self._acme, order))
             if found is not None:
-                return found
+                return str(found.fullchain_pem)
         raise CertificateError(f"the authority did not make the certificate within {_FINALIZATION_TIME:g} s")
+
+    async def renewal_time(self, chain: str) -> tuple[float | None, float]:
+        wanted, again = await self._call("renewalInfo", partial(self._acme.renewal_time, chain.encode()))
+        return wanted.timestamp() if wanted else None, again.timestamp()
+
+    async def revoke(self, chain: str) -> None:
+        await self._call("revokeCert", partial(self._acme.revoke, pem.read_chain(chain)[0], 0))
+
+    async def _call(self, what: str, work: Callable[[], T]) -> T:
+        return await _called(self._waits, what, work)
 
     async def _log_in(self, config: AcmeConfig) -> None:
         """With the account that was kept; a new one where there is none, or the authority forgot it."""
         if self.uri:
-            self.acme.net.account = messages.RegistrationResource(uri=self.uri, body=messages.Registration())
+            self._acme.net.account = messages.RegistrationResource(uri=self.uri, body=messages.Registration())
             try:
                 found = await asyncio.get_running_loop().run_in_executor(
-                    _threads, partial(self.acme.query_registration, self.acme.net.account)
+                    _threads, partial(self._acme.query_registration, self._acme.net.account)
                 )
                 self.uri = found.uri
                 return
@@ -194,9 +159,9 @@ class _Session:
                     raise _translated(error, "newAccount", self._waits) from error
             except Exception as error:
                 raise _translated(error, "newAccount", self._waits) from error
-        self.acme.net.account = None
-        binding = await asyncio.to_thread(_binding, config, self.acme)
-        self.uri = await self.call("newAccount", partial(_register, self.acme, config, binding))
+        self._acme.net.account = None
+        binding = await asyncio.to_thread(_binding, config, self._acme)
+        self.uri = await self._call("newAccount", partial(_register, self._acme, config, binding))
 
 
 def _register(acme: client.ClientV2, config: AcmeConfig, binding: Any) -> str:
@@ -235,17 +200,6 @@ def _polled(acme: client.ClientV2, order: Any) -> Any:
         return acme.poll_finalization(order, datetime.datetime.now() + datetime.timedelta(seconds=_PIECE))
     except errors.TimeoutError:
         return None
-
-
-def _received(text: str, names: tuple[str, ...], now: float) -> pem.Bundle:
-    """What the authority sent, if it is what was asked for."""
-    try:
-        bundle = pem.checked(pem.read(text), names, now, whole=False)
-    except InvalidInput as error:
-        raise CertificateError(f"the authority sent a certificate that cannot be used: {error.detail}") from error
-    if missing := [name for name in names if name not in bundle.names]:
-        raise CertificateError(f"the authority left {', '.join(missing)} out of the certificate")
-    return bundle
 
 
 class _Waits:
@@ -317,3 +271,12 @@ def _why(authorization: Any) -> str:
         if challenge.error is not None:
             return f"{challenge.error.code}: {shown(str(challenge.error.detail), 400)}"
     return f"the authorization is {authorization.body.status.name}"
+
+
+def _offered(authorization: Any) -> dict[str, Any]:
+    return {
+        kind: each
+        for each in authorization.body.challenges
+        for kind, type_ in _CHALLENGES.items()
+        if isinstance(each.chall, type_)
+    }
