@@ -39,6 +39,15 @@ def import_(cli: Cli, app: str, files: tuple[Path, ...]) -> None:
         cli.console.print(f" !     It is not for {', '.join(found['uncovered'])}")
 
 
+@root.command("certs:add", examples=("certs:add blog < key-and-chain.pem", "certs:add blog server.crt server.key"))
+@app_argument
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path))
+@click.pass_context
+def add(context: click.Context, app: str, files: tuple[Path, ...]) -> None:
+    """The same as certs:import."""
+    context.invoke(import_, app=app, files=files)
+
+
 def _text(cli: Cli, files: tuple[Path, ...]) -> str:
     if not files:
         if os.isatty(cli.console.stdin):

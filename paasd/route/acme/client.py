@@ -5,7 +5,6 @@ Everything that goes wrong is a CertificateError, with the authority's own words
 from __future__ import annotations
 
 import asyncio
-import datetime
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -34,8 +33,6 @@ Order = messages.OrderResource
 
 _AUTHORIZATION_TIME, _FINALIZATION_TIME = 120.0, 120.0
 _LONGEST_PAUSE = 10.0
-_PIECE = 3.0
-"""Seconds that one call into the library may wait, so that none outlives the daemon's stop for long."""
 _FINISHED = (messages.STATUS_VALID, messages.STATUS_INVALID, messages.STATUS_DEACTIVATED, messages.STATUS_REVOKED)
 _CHALLENGES = {HTTP: challenges.HTTP01, DNS: challenges.DNS01}
 _threads = ThreadPoolExecutor(8, thread_name_prefix="acme")
@@ -126,13 +123,23 @@ class Session:
 
     async def finalized(self, order: Order) -> str:
         """The chain in PEM."""
-        order = await self._call("finalize", partial(_begin, self._acme, order))
-        deadline = time.monotonic() + _FINALIZATION_TIME
+        await self._call("finalize", partial(_begin, self._acme, order))
+        deadline, pause = time.monotonic() + _FINALIZATION_TIME, 0.1
         while time.monotonic() < deadline:
-            found = await self._call("order", partial(_polled, self._acme, order))
-            if found is not None:
-                return str(found.fullchain_pem)
+            found = await self._call("order", lambda: messages.Order.from_json(self._fetch(order.uri).json()))
+            if found.status == messages.STATUS_VALID and found.certificate:
+                return (await self._call("certificate", partial(self._fetch, found.certificate))).text
+            if found.status == messages.STATUS_INVALID:
+                raise _refusal(found.error, self._waits) if found.error else CertificateError("the order is invalid")
+            if found.status == messages.STATUS_READY:
+                await self._call("finalize", partial(_begin, self._acme, order))
+            await asyncio.sleep(pause)
+            pause = min(_LONGEST_PAUSE, pause * 1.5)
         raise CertificateError(f"the authority did not make the certificate within {_FINALIZATION_TIME:g} s")
+
+    def _fetch(self, url: str) -> requests.Response:
+        """POST-as-GET. The library's own wait for an order sleeps for a second at least."""
+        return self._acme.net.post(url, None, new_nonce_url=self._acme.directory["newNonce"])
 
     async def renewal_time(self, chain: str) -> tuple[float | None, float]:
         wanted, again = await self._call("renewalInfo", partial(self._acme.renewal_time, chain.encode()))
@@ -195,13 +202,6 @@ def _begin(acme: client.ClientV2, order: Any) -> Any:
         return order
 
 
-def _polled(acme: client.ClientV2, order: Any) -> Any:
-    try:
-        return acme.poll_finalization(order, datetime.datetime.now() + datetime.timedelta(seconds=_PIECE))
-    except errors.TimeoutError:
-        return None
-
-
 class _Waits:
     """Remembers what the last answer's Retry-After said."""
 
@@ -242,8 +242,6 @@ def _translated(error: Exception, what: str, waits: _Waits) -> CertificateError:
         return CertificateError(f"the authority does not answer in time ({what})", wait=waits.seconds)
     if isinstance(error, requests.exceptions.RequestException):
         return CertificateError(f"the authority cannot be reached: {_short(error)}", wait=waits.seconds)
-    if isinstance(error, errors.IssuanceError):
-        return _refusal(error.error, waits)
     return CertificateError(f"the authority's answer ({what}) makes no sense: {_short(error)}", wait=waits.seconds)
 
 
