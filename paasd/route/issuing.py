@@ -16,7 +16,7 @@ from paasd import failpoints
 from paasd.apps import Apps
 from paasd.config import AcmeConfig
 from paasd.database import Database, now
-from paasd.errors import CertificateError, Conflict, InvalidInput
+from paasd.errors import CertificateError, Conflict, InvalidInput, PaasdError
 from paasd.events import Subscriber
 from paasd.jobs.table import Jobs
 from paasd.jobs.workers import Handler
@@ -41,7 +41,7 @@ _SURVEY_EVERY = 3600.0
 _EVENTS = frozenset({"domain.added", "domain.removed", "app.created", "app.renamed", "app.destroyed", "tls.set"})
 _ROUNDS = 3
 """Orders in a row for the same names, without those that were to blame for the last one."""
-_SOONEST = 1.0
+_SOONEST, _PAUSE = 1.0, 60.0
 _SERVED_WITHIN = 10.0
 _ACTOR = "paasd"
 
@@ -153,7 +153,7 @@ class Issuing:
         settings = await self._settings.of(app)
         wanted = await self.wanted(app, settings)
         await self._forget_old_troubles(app, wanted)
-        failures: list[CertificateError] = []
+        failures: list[PaasdError] = []
         for source, names in wanted.names.items():
             done: set[str] = set()
             for _ in range(_ROUNDS):
@@ -165,7 +165,7 @@ class Issuing:
                     try:
                         await self._get(app, source, order, settings, progress)
                         done |= set(order)
-                    except CertificateError as error:
+                    except PaasdError as error:
                         failures.append(error)
         if failures and impatient:
             raise failures[0]
@@ -179,10 +179,9 @@ class Issuing:
         try:
             await failpoints.hit("certificate-ordered")
             bundle = await self._order(source, names, settings, progress)
-        except CertificateError as error:
-            _log.warning("no certificate for %s: %s", ", ".join(names), error.detail)
-            blamed = {name: error.names[name] for name in names if name in error.names}
-            await self._troubles.add(app, blamed or dict.fromkeys(names, error.detail), error.wait)
+        except Exception as error:
+            # Whatever it was: without this the authority would be asked again at once, and again.
+            await self._blame(app, names, error)
             raise
         directory = self._authority.directory if source is Source.ACME else ""
         added = await self._certificates.add(
@@ -192,6 +191,15 @@ class Issuing:
         await self._serving.sync()
         progress.detail(f"It is served, and ends on {pem.day(added.ends_at)}")
         await self._drop_replaced(app, added, before)
+
+    async def _blame(self, app: App, names: tuple[str, ...], error: Exception) -> None:
+        """Write down why there is no certificate, and for which of the names."""
+        known = error if isinstance(error, PaasdError) else PaasdError(f"paasd failed ({type(error).__name__})")
+        _log.warning("no certificate for %s: %s", ", ".join(names), known.detail)
+        blamed, wait = {}, None
+        if isinstance(error, CertificateError):
+            blamed, wait = {name: error.names[name] for name in names if name in error.names}, error.wait
+        await self._troubles.add(app, blamed or dict.fromkeys(names, known.detail), wait)
 
     async def _order(
         self, source: Source, names: tuple[str, ...], settings: TlsChoices, progress: Progress
@@ -238,7 +246,7 @@ class Issuing:
         times = []
         for source, names in wanted.names.items():
             plan = await self._plan(app, source, names)
-            times += [self._clock()] if plan.orders else []
+            times += [self._clock() + _PAUSE] if plan.orders else []
             times += [plan.next_at] if plan.next_at is not None else []
         if times:
             await self._look_again(app, max(_SOONEST, min(times) - self._clock()))
@@ -260,11 +268,11 @@ class Issuing:
             await self.look(app, Progress())
 
     async def _noticed(self, events: Sequence[Event]) -> None:
-        await self._serving.sync()
         names = {event.app for event in events}
         for app in await self._apps.all():
             if app.name in names and (any((await self.wanted(app)).names.values()) or await self._troubles.of(app)):
                 await self._look_again(app, 0.0)
+        await self._serving.sync()
 
     async def _survey(self, job: Job) -> None:
         """Each hour: asks the authority when it wants certificates to be renewed, tells of those that end soon, and

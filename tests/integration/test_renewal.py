@@ -80,6 +80,7 @@ class Small:
     troubles: Troubles
     settings: TlsSettings
     serving: Serving
+    edge: Edge
 
     async def newest(self) -> StoredCertificate:
         return (await self.certificates.of(self.app))[0]
@@ -132,7 +133,7 @@ async def small(http_port: int, acme: AcmeConfig, *domains: str) -> AsyncIterato
             for domain in domains:
                 await names.add(admin, app, domain)
             await edge.set_site(await names.site(app))
-            yield Small(database, admin, app, clock, issuing, certificates, troubles, settings, serving)
+            yield Small(database, admin, app, clock, issuing, certificates, troubles, settings, serving, edge)
         finally:
             await edge.stop()
             await database.close()
@@ -227,6 +228,23 @@ async def test_the_authority_says_when(town: tuple[NameServer, FaultyProxy], htt
         proxy.renewal_window, proxy.fault = ("x", "y"), None
         await it.survey()
         assert (await it.newest()).renew_at is None, "nonsense is passed over"
+
+
+async def test_an_edge_that_is_down_does_not_have_the_authority_asked_again_and_again(
+    town: tuple[NameServer, FaultyProxy], http_port: int
+) -> None:
+    host, (_, proxy) = f"down.{ZONE}", town
+    proxy.reset()
+    async with small(http_port, config(proxy), host) as it:
+        await it.edge.stop()
+        for _ in range(3):
+            await it.look()
+        assert proxy.seen.count("order-plz") == 1 and await it.next_look() * DAY == pytest.approx(60, abs=5)
+        assert "control socket" in (await it.troubles.of(it.app))[host].problem
+        await it.edge.ensure_running()
+        it.clock.ahead = 61
+        await it.look()
+        assert await it.serving.is_served(await it.newest(), host)
 
 
 async def test_local_certificates_for_a_year(http_port: int) -> None:

@@ -11,6 +11,7 @@ from aiohttp import web
 from paasd.api.operations import Body, Call, Operation
 from paasd.api.v1.shapes import instant
 from paasd.database import now
+from paasd.errors import InvalidSite
 from paasd.identity.policy import Action
 from paasd.lifecycle import Lifecycle
 from paasd.route import pem
@@ -135,8 +136,10 @@ class CertificatesResource:
 
     async def change(self, call: Call) -> dict[str, Any]:
         await self._settings.change(call.actor, call.app, call.body.settings)
-        await self._lifecycle.sync_sites()
+        refused = (await self._lifecycle.sync_sites()).get(call.app.name)
         await self._serving.sync()
+        if refused:
+            raise InvalidSite(f"Nginx refuses the site with these settings: {refused}", hint="Set them back.")
         return await self.report(call)
 
     async def _shape(self, call: Call, certificate: StoredCertificate) -> dict[str, Any]:

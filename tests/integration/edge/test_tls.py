@@ -185,6 +185,33 @@ async def test_clients_without_a_certificate_stay_out(bench: Bench, authority: A
     assert not list(files.iterdir())
 
 
+async def test_http_2_and_websockets_reach_the_app_as_https(bench: Bench, authority: Authority) -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if request.headers.get("Upgrade") == "websocket":
+            socket = web.WebSocketResponse()
+            await socket.prepare(request)
+            await socket.send_str(request.headers["X-Forwarded-Proto"])
+            await socket.close()
+            return socket
+        seen = [request.headers[f"X-Forwarded-{name}"] for name in ("Proto", "Port", "Host")]
+        return web.Response(text=f"{' '.join(seen)} {len(await request.read())}")
+
+    await bench.serve("blog", await bench.apps.start(answer))
+    await bench.edge.tls.put(served(authority, "one", "blog.test"))
+    port = bench.http.https_port
+    resolve = ["--resolve", f"blog.test:{port}:127.0.0.1"]
+    command = ["curl", "-sk", "--http2", *resolve, "-w", " %{http_version}", "-d", "x" * 100_000]
+    process = await asyncio.create_subprocess_exec(
+        *command, f"https://blog.test:{port}/", stdout=asyncio.subprocess.PIPE, stdin=asyncio.subprocess.DEVNULL
+    )
+    said = (await asyncio.wait_for(process.communicate(), 30))[0].decode()
+    assert said == f"https {port} blog.test:{port} 100000 2"
+    async with bench.visitor.session.ws_connect(
+        f"wss://127.0.0.1:{port}/", ssl=False, server_hostname="blog.test", headers={"Host": "blog.test"}
+    ) as stream:
+        assert await stream.receive_str() == "https"
+
+
 async def kill_nginx(bench: Bench) -> None:
     master = await asyncio.to_thread(bench.edge._nginx.master)
     assert master is not None
