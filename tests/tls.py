@@ -84,6 +84,8 @@ class Handshake:
     protocol: str | None
     certificate: x509.Certificate
     answer: bytes = b""
+    session: ssl.SSLSession | None = None
+    resumed: bool = False
 
 
 def handshake(
@@ -95,16 +97,19 @@ def handshake(
     identity: Path | None = None,
     send: bytes = b"",
     alpn: tuple[str, ...] = (),
+    context: ssl.SSLContext | None = None,
+    session: ssl.SSLSession | None = None,
 ) -> Handshake:
     """Connect as a client that knows no certificate, or only those of `trust`. Raises ssl.SSLError."""
-    context = ssl.create_default_context(cadata=trust) if trust else ssl._create_unverified_context()
+    if context is None:
+        context = ssl.create_default_context(cadata=trust) if trust else ssl._create_unverified_context()
     context.maximum_version = most
     if alpn:
         context.set_alpn_protocols(list(alpn))
     if identity:
         context.load_cert_chain(identity)
     with socket.create_connection(("127.0.0.1", port), timeout=10) as plain:
-        with context.wrap_socket(plain, server_hostname=name) as connection:
+        with context.wrap_socket(plain, server_hostname=name, session=session) as connection:
             der = connection.getpeercert(binary_form=True)
             assert der is not None
             answer = b""
@@ -114,5 +119,11 @@ def handshake(
                     answer += piece
             version, cipher = connection.version() or "", (connection.cipher() or ("",))[0]
             return Handshake(
-                version, cipher, connection.selected_alpn_protocol(), x509.load_der_x509_certificate(der), answer
+                version,
+                cipher,
+                connection.selected_alpn_protocol(),
+                x509.load_der_x509_certificate(der),
+                answer,
+                connection.session,
+                bool(connection.session_reused),
             )

@@ -23,7 +23,6 @@ _ID = re.compile(r"[a-z0-9-]{1,64}")
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,200}")
 _NAME = re.compile(r"(?:\*\.)?[a-z0-9][a-z0-9.-]{0,252}")
 VERSIONS = ("1.2", "1.3")
-_PLACEHOLDER = "placeholder"
 
 
 @dataclass(frozen=True)
@@ -122,9 +121,7 @@ class EdgeTls:
         return {key: value for key, _, value in (line.partition(" ") for line in lines)}
 
     def _files(self) -> dict[str, str]:
-        found = {path.stem: read_text(path) or "" for path in self._directory.glob("*.pem")}
-        found.pop(_PLACEHOLDER, None)
-        return found
+        return {path.stem: read_text(path) or "" for path in self._directory.glob("*.pem")}
 
     def _listed(self) -> list[str]:
         return (read_text(self._index) or "").split()

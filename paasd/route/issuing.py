@@ -39,6 +39,8 @@ ISSUE = JobType("certificate.issue", Queue.NOTIFICATION, timeout=900, max_attemp
 SURVEY = JobType("certificate.survey", Queue.NOTIFICATION, timeout=300)
 _SURVEY_EVERY = 3600.0
 _EVENTS = frozenset({"domain.added", "domain.removed", "app.created", "app.renamed", "app.destroyed", "tls.set"})
+_FREQUENT = frozenset({"deployment.completed"})
+"""Of no interest; they are taken so that no old events are kept for a subscriber that nothing happens to."""
 _ROUNDS = 3
 """Orders in a row for the same names, without those that were to blame for the last one."""
 _SOONEST, _PAUSE = 1.0, 60.0
@@ -90,7 +92,7 @@ class Issuing:
         return [Handler(ISSUE, self._issue), Handler(SURVEY, self._survey, every=_SURVEY_EVERY)]
 
     def subscribers(self) -> list[Subscriber]:
-        return [Subscriber("certificates", self._noticed, _EVENTS)]
+        return [Subscriber("certificates", self._noticed, _EVENTS | _FREQUENT)]
 
     async def wanted(self, app: App, settings: TlsChoices | None = None) -> Wanted:
         """What an app should have certificates for. Local names only where somebody asked for them; public ones also
@@ -268,7 +270,9 @@ class Issuing:
             await self.look(app, Progress())
 
     async def _noticed(self, events: Sequence[Event]) -> None:
-        names = {event.app for event in events}
+        names = {event.app for event in events if event.type in _EVENTS}
+        if not names:
+            return
         for app in await self._apps.all():
             if app.name in names and (any((await self.wanted(app)).names.values()) or await self._troubles.of(app)):
                 await self._look_again(app, 0.0)

@@ -22,7 +22,7 @@ import psutil
 
 from paasd.config import HttpConfig
 from paasd.errors import EdgeError
-from paasd.route import placeholder, processes
+from paasd.route import processes
 from paasd.route.sites import listen_addresses, read_text, replace_file, tls_addresses
 
 _log = logging.getLogger(__name__)
@@ -61,7 +61,6 @@ class Nginx:
         for name, mode in (("tmp", 0o711), ("logs", 0o700), ("control", 0o700), ("test", 0o700), ("tls", 0o700)):
             (self.directory / name).mkdir(exist_ok=True)
             (self.directory / name).chmod(mode)
-        placeholder.ensure(self.tls / "placeholder.pem")
         if os.geteuid() == 0:
             self._let_workers_through()
 

@@ -158,12 +158,19 @@ async def test_hsts_only_over_https_and_the_apps_own_stays(bench: Bench, authori
         assert "Strict-Transport-Security" not in response.headers
 
 
+async def answer_or_end(bench: Bench, name: str, request: bytes, **options: object) -> bytes:
+    try:
+        return (await shake(bench, name, send=request, **options)).answer
+    except (ssl.SSLError, ConnectionError):
+        return b""
+
+
 async def test_clients_without_a_certificate_stay_out(bench: Bench, authority: Authority, tmp_path: Path) -> None:
     clients = Authority.new("Clients")
     await bench.serve("inner", await bench.apps.saying("secret"), client_ca=clients.pem)
     await bench.serve("outer", await bench.apps.saying("open"))
     await bench.edge.tls.put(served(authority, "one", "inner.test"))
-    await bench.edge.tls.put(served(authority, "two", "outer.test"))
+    await bench.edge.tls.put(served(authority, "two", "outer.test", least="1.2"))
     good, bad = tmp_path / "good.pem", tmp_path / "bad.pem"
     good.write_text("".join(clients.leaf(["me.test"])))
     bad.write_text("".join(Authority.new("Strangers").leaf(["me.test"])))
@@ -173,6 +180,13 @@ async def test_clients_without_a_certificate_stay_out(bench: Bench, authority: A
     assert b"400 Bad Request" in (await shake(bench, "inner.test", identity=bad, send=request)).answer
     # Neither by the name of another app, nor by plain HTTP, nor beside the app's paths.
     assert b"421 Misdirected" in (await shake(bench, "outer.test", send=request)).answer
+    for most in (ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_2):
+        context = ssl._create_unverified_context()
+        options = {"context": context, "most": most}
+        before = await shake(bench, "outer.test", send=_REQUEST % b"outer.test", **options)
+        again = await shake(bench, "outer.test", send=_REQUEST % b"outer.test", session=before.session, **options)
+        assert again.resumed, "sessions are not resumed at all, so this says nothing"
+        assert b"secret" not in await answer_or_end(bench, "inner.test", request, session=before.session, **options)
     for path in ("/", "/.well-known/acme-challenge/x"):
         async with bench.visitor.session.get(
             bench.visitor.url(path), headers={"Host": "inner.test"}, allow_redirects=False
