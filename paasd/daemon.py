@@ -332,6 +332,7 @@ class Daemon:
             deployer,
             routing,
             switches,
+            serving,
         )
         receive = Receive(config, apps, lifecycle, previews, repositories, sessions, deployer)
         self._intake = Intake(config, repositories, sessions)

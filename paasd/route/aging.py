@@ -48,7 +48,8 @@ class Aging:
 
     async def _ask(self, certificate: StoredCertificate) -> None:
         """Ask the authority when to renew a certificate, as often as it wants to be asked (RFC 9773)."""
-        asked_enough = certificate.ask_after is not None and self._clock() < certificate.ask_after
+        # Weeks ahead was written down when the clock was wrong.
+        asked_enough = certificate.ask_after is not None and 0 < certificate.ask_after - self._clock() < 7 * rules.DAY
         if certificate.source is not Source.ACME or not self.is_ours(certificate) or asked_enough:
             return
         if not certificate.is_valid(self._clock()):

@@ -20,6 +20,8 @@ from paasd.route import pem
 from paasd.route.pem import Bundle
 from paasd.secrets import Vault
 
+_SLOW_CLOCK = 3600.0
+
 
 class Source(StrEnum):
     """Where a certificate is from. Of two for one name that of the first source is served."""
@@ -50,8 +52,8 @@ class StoredCertificate:
     created_at: float
 
     def is_valid(self, at: float) -> bool:
-        """None is kept that does not begin yet."""
-        return at < self.ends_at
+        """One that begins soon counts: clocks are never quite the same."""
+        return self.starts_at - _SLOW_CLOCK <= at < self.ends_at
 
     @property
     def leaf(self) -> x509.Certificate:

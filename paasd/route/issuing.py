@@ -238,7 +238,7 @@ class Issuing:
         held = [
             rules.Held(each.names, rules.renew_at(each.starts_at, each.ends_at, each.renew_at))
             for each in await self._certificates.of(app)
-            if each.source is source and self._aging.is_ours(each)
+            if each.source is source and self._aging.is_ours(each) and each.is_valid(self._clock())
         ]
         return rules.plan(names, () if anew else held, await self._troubles.of(app), self._clock())
 

@@ -84,6 +84,15 @@ class Serving:
             await self._edge.sync(served, redirects)
             self._idle = not stored
 
+    async def differences(self) -> list[str]:
+        """Where the edge is not as the database says."""
+        live, wanted = await self._edge.certificates(), {}
+        for app in await self._apps.all():
+            for host, certificate in (await self.of(app)).chosen.items() if self._http.https_port else ():
+                wanted[certificate.id] = host
+        found = [f"the certificate {id} of {host} is not served" for id, host in wanted.items() if id not in live]
+        return found + [f"the certificate {id} is served, but not wanted" for id in sorted(live - wanted.keys())]
+
     async def is_served(self, certificate: StoredCertificate, host: str) -> bool:
         """Whether our own edge shows it to a client that asks for the host name."""
         if not self._http.https_port:

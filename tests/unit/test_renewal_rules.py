@@ -67,3 +67,8 @@ def test_many_names_are_split_the_same_way_each_time() -> None:
 
 def test_wildcards_below_more_than_a_top_level_domain() -> None:
     assert wildcards(["a.b.test", "c.b.test", "b.test", "*.d.test"]) == ["*.b.test", "b.test", "*.d.test"]
+
+
+def test_a_clock_that_was_wrong_keeps_nobody_waiting_for_years() -> None:
+    assert plan(["a.test"], [], {"a.test": Trouble(1, 700 * DAY)}, 0).orders == (("a.test",),)
+    assert retry_after(1, 10**9) == 7 * DAY

@@ -12,6 +12,8 @@ MOST_NAMES = 50
 """Names of one certificate. Authorities take a hundred; one that fails costs the others a second order."""
 _SHORT_LIVED = 10 * DAY
 _RETRIES = (60.0, 600.0, 6000.0)
+_LONGEST_WAIT = 7 * DAY
+"""What would be later was written down when the clock was wrong."""
 
 
 def renew_at(starts: float, ends: float, wanted: float | None = None) -> float:
@@ -31,7 +33,7 @@ def alarm_at(starts: float, ends: float) -> float:
 def retry_after(failures: int, asked: float | None = None) -> float:
     """Seconds until the next attempt after so many failures, later if the authority asked for that."""
     own = _RETRIES[failures - 1] if failures <= len(_RETRIES) else DAY
-    return max(own, asked or 0.0)
+    return min(max(own, asked or 0.0), _LONGEST_WAIT)
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def plan(
     waits for its next attempt holds up no other."""
     fresh = [each for each in held if now < each.renew_at]
     missing = {name for name in wanted if not any(covers(each.names, name) for each in fresh)}
-    waiting = {name for name in wanted if name in troubles and troubles[name].retry_at > now}
+    waiting = {name for name in wanted if name in troubles and now < troubles[name].retry_at <= now + _LONGEST_WAIT}
     orders = []
     for start in range(0, len(wanted), most):
         group = wanted[start : start + most]
