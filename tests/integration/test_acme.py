@@ -15,6 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.acme import ZONE, Exchange, Fault, FaultyProxy, NameServer, Pebble, at, authority, problem, slow
+from tests.apps import app as web_app
 from tests.box import Box, eventually, free_port
 from tests.tls import Authority, handshake, pem_of
 
@@ -106,7 +107,13 @@ def test_names_are_covered_as_they_come(town: Town, app: str) -> None:
     days = (datetime.fromisoformat(job["run_at"]).timestamp() - time.time()) / 86400
     assert 59 < days < 61, "two thirds of 90 days"
     assert town.proxy.seen.count("order-plz") == 2 and town.proxy.seen.count("sign-me-up") <= 2
-    assert town.box.json("apps:info", app)["url"] == f"https://{first}:{town.box.https_port}"
+    url = f"https://{first}:{town.box.https_port}"
+    assert town.box.json("apps:info", app)["url"] == url
+    pushed = town.box.push(town.box.repository(web_app(body="hello")), app)
+    assert pushed.status == 0 and url in pushed.err, pushed
+    request = f"GET / HTTP/1.1\r\nHost: {first}\r\nConnection: close\r\n\r\n".encode()
+    seen = handshake(town.box.https_port, first, trust=town.root, send=request)
+    assert seen.version == "TLSv1.3" and seen.answer.startswith(b"HTTP/1.1 200") and seen.answer.endswith(b"hello")
 
 
 def test_a_name_that_points_elsewhere_holds_up_no_other(town: Town, app: str) -> None:

@@ -122,15 +122,17 @@ async def test_plain_http_goes_to_https_where_a_name_has_a_certificate(bench: Be
     certificate = served(authority, "one", "blog.test")
     await bench.edge.tls.sync([certificate], {"blog": ["blog.test"]})
 
-    async def asked(method: str, host: str, path: str) -> tuple[int, str]:
+    async def asked(method: str, host: str, path: str, **headers: str) -> tuple[int, str]:
         async with bench.visitor.session.request(
-            method, bench.visitor.url(path), headers={"Host": host}, data=b"x" * 5000, allow_redirects=False
+            method, bench.visitor.url(path), headers={"Host": host, **headers}, data=b"x" * 5000, allow_redirects=False
         ) as response:
             return response.status, response.headers.get("Location") or await response.text()
 
     target = f"https://blog.test:{bench.http.https_port}"
     assert await asked("GET", "blog.test", "/a?b=%20c") == (308, f"{target}/a?b=%20c")
     assert await asked("POST", "blog.test", "/form") == (308, f"{target}/form")
+    assert await asked("GET", "blog.test", "/feed", Accept="text/event-stream") == (308, f"{target}/feed")
+    assert await asked("GET", "blog.test", "/ws", Upgrade="websocket", Connection="Upgrade") == (308, f"{target}/ws")
     assert await asked("GET", "plain.test", "/") == (200, "hello")
     await bench.edge.tls.set_challenge("to-k_en", "to-k_en.print")
     challenge = "/.well-known/acme-challenge/"
