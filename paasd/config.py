@@ -23,11 +23,48 @@ class HttpConfig:
     port: int = 80
     """Where the edge listens for HTTP."""
     https_port: int = 443
-    """Kept for HTTPS."""
+    """Where it listens for HTTPS; 0 is nowhere."""
     address: str = "0.0.0.0"
     """Address of the edge's listeners."""
     domain: str = "localhost"
     """Apps are reached at `<app>.<domain>` until they have domains of their own."""
+
+
+@dataclass(frozen=True)
+class AcmeConfig:
+    email: str = ""
+    """Where the authority writes to. Once it is set, you agree to the authority's terms, and apps get certificates for
+    their public names by themselves."""
+    directory: str = "https://acme-v02.api.letsencrypt.org/directory"
+    """The authority's ACME directory."""
+    staging: bool = False
+    """Use Let's Encrypt's test directory, whose certificates browsers refuse, to try things out."""
+    ca_bundle: str = ""
+    """File of the roots (PEM) that the directory's own certificate is checked with; empty for the host's."""
+    eab_kid: str = ""
+    """Key identifier of an external account binding, where the authority wants one."""
+    eab_key_file: str = ""
+    """File with the key of that binding, base64url."""
+    timeout: float = 15.0
+    """Seconds that the authority may take for one answer."""
+    dns: str = ""
+    """How DNS-01 records are set: `rfc2136`, `hook`, or empty for not at all."""
+    dns_server: str = ""
+    """Name server that takes updates (RFC 2136), as `host` or `host:port`."""
+    dns_zone: str = ""
+    """Zone that is updated; empty to ask the server for it."""
+    dns_key_name: str = ""
+    """Name of the TSIG key."""
+    dns_key_file: str = ""
+    """File with the TSIG key, base64."""
+    dns_key_algorithm: str = "hmac-sha256"
+    """Algorithm of the TSIG key."""
+    dns_hook: str = ""
+    """Program that is called as `hook add|remove NAME VALUE` to set and remove a TXT record."""
+    dns_hook_timeout: float = 120.0
+    """Seconds that it may take."""
+    dns_wait: float = 10.0
+    """Seconds until a record is everywhere."""
 
 
 @dataclass(frozen=True)
@@ -185,6 +222,7 @@ class Config:
     admin_key: str = ""
     """File of the first administrator's public key, read at start."""
     http: HttpConfig = field(default_factory=HttpConfig)
+    acme: AcmeConfig = field(default_factory=AcmeConfig)
     ssh: SshConfig = field(default_factory=SshConfig)
     push: PushConfig = field(default_factory=PushConfig)
     build: BuildConfig = field(default_factory=BuildConfig)

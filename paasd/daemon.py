@@ -19,6 +19,7 @@ from paasd.api.v1.autoscale import AutoscaleResource
 from paasd.api.v1.box import BoxResource
 from paasd.api.v1.build_settings import BuildSettingsResource
 from paasd.api.v1.builds import BuildsResource
+from paasd.api.v1.certificates import CertificatesResource
 from paasd.api.v1.checks import ChecksResource
 from paasd.api.v1.config import ConfigResource
 from paasd.api.v1.cron import CronResource
@@ -106,8 +107,16 @@ from paasd.recreate import Recreate
 from paasd.release import Releases
 from paasd.resources import Resources
 from paasd.revival import Revival
+from paasd.route.acme.authority import Authority
+from paasd.route.acme.challenges import Challenges
+from paasd.route.authority_keys import AuthorityKeys
+from paasd.route.certificates import Certificates
 from paasd.route.domains import Domains
 from paasd.route.edge import Edge
+from paasd.route.issuing import Issuing
+from paasd.route.local_ca import LocalAuthority
+from paasd.route.serving import Serving
+from paasd.route.troubles import Troubles
 from paasd.routing import Routing
 from paasd.run.failure_hooks import FailureHooks
 from paasd.run.firewall import Firewall
@@ -130,6 +139,7 @@ from paasd.snapshots import Snapshots
 from paasd.source.repositories import Repositories
 from paasd.storage import Storage
 from paasd.switch_locks import SwitchLocks
+from paasd.tls_settings import TlsSettings
 from paasd.volume_files import VolumeFiles
 from paasd.watch import Watch
 
@@ -275,6 +285,22 @@ class Daemon:
             revival,
             switches,
         )
+        certificates, tls_settings = Certificates(database, vault), TlsSettings(database)
+        serving = Serving(config.http, apps, domains, certificates, tls_settings, edge.tls)
+        authority_keys = AuthorityKeys(database, vault)
+        issuing = Issuing(
+            database,
+            config.acme,
+            apps,
+            domains,
+            jobs,
+            certificates,
+            Troubles(database),
+            tls_settings,
+            serving,
+            Authority(config.acme, authority_keys, Challenges(config.acme, edge.tls)),
+            LocalAuthority(authority_keys),
+        )
         self._reconciler = Reconciler(
             config,
             apps,
@@ -293,6 +319,7 @@ class Daemon:
             settings,
             revival,
             sleep,
+            serving,
         )
         self._watch = Watch(apps, releases, deployments, instances, driver, edge, changes)
         rules = AutoscaleRules(database)
@@ -326,9 +353,10 @@ class Daemon:
             *storage.handlers(),
             *one_offs.handlers(),
             *cron.handlers(),
+            *issuing.handlers(),
         ]
         self._workers = Workers(database, jobs, config.jobs, handlers)
-        self._subscriptions = Subscriptions(database, [*cron.subscribers()])
+        self._subscriptions = Subscriptions(database, [*cron.subscribers(), *issuing.subscribers()])
         differences = Differences(
             config,
             apps,
@@ -342,6 +370,7 @@ class Daemon:
             deployer,
             routing,
             switches,
+            serving,
         )
         receive = Receive(config, apps, lifecycle, previews, repositories, sessions, deployer)
         self._intake = Intake(config, repositories, sessions)
@@ -375,6 +404,7 @@ class Daemon:
             PipelinesResource(apps, Pipelines(database, apps), changes),
             MatrixResource(matrix, config_vars, repositories),
             DomainsResource(domains, lifecycle),
+            CertificatesResource(certificates, domains, tls_settings, serving, issuing, lifecycle),
             KeysResource(self._keys, self._users, self._ssh.disconnect_key),
             LogsResource(Logs(driver)),
             RunResource(one_offs, runs),

@@ -14,6 +14,7 @@ from paasd.errors import PaasdError
 from paasd.models import App, InstanceState
 from paasd.projects import Projects
 from paasd.route.edge import Edge
+from paasd.route.serving import Serving
 from paasd.routing import Routing
 from paasd.run.instances import Instances, network_name
 from paasd.source.repositories import Repositories
@@ -35,6 +36,7 @@ class Differences:
         deployer: Deployer,
         routing: Routing,
         switches: SwitchLocks,
+        serving: Serving,
     ) -> None:
         self._config = config
         self._apps = apps
@@ -48,6 +50,7 @@ class Differences:
         self._deployer = deployer
         self._routing = routing
         self._switches = switches
+        self._serving = serving
 
     async def __call__(self) -> list[str]:
         """What differs right now, a line each; empty when all is well."""
@@ -57,6 +60,7 @@ class Differences:
             *await self._route_differences(apps),
             *await self._network_differences(),
             *await self._site_differences(apps),
+            *await self._serving.differences(),
             *await self._file_differences(apps),
             *await self._unfinished(apps),
         ]

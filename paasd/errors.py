@@ -22,6 +22,7 @@
     │   └── EngineUnavailable 503   not running, or silent past its time-out
     ├── EdgeError 502
     │   └── InvalidSite 422         nginx -t refused one app's server block
+    ├── CertificateError 502        an authority did not give a certificate
     ├── DiskFull 507
     └── DatabaseDamaged 500
 
@@ -33,6 +34,7 @@ from __future__ import annotations
 
 import errno
 import sqlite3
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 
@@ -169,6 +171,21 @@ class EdgeError(PaasdError):
 class InvalidSite(EdgeError):
     status = 422
     code = "invalid-site"
+
+
+class CertificateError(PaasdError):
+    status = 502
+    code = "certificate-error"
+    hint = "See which names wait for what with: certs:report APP"
+
+    def __init__(
+        self, detail: str, *, hint: str = "", names: Mapping[str, str] | None = None, wait: float | None = None
+    ) -> None:
+        super().__init__(detail, hint=hint)
+        self.names = dict(names or {})
+        """Why, by host name, where it was for some of them only."""
+        self.wait = wait
+        """Seconds that the authority asked to wait."""
 
 
 class DiskFull(PaasdError):

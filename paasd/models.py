@@ -386,6 +386,10 @@ class Site:
     client_max_body_size: str = "100m"
     read_timeout: int = 60
     """Seconds the edge waits for an app between two reads."""
+    hsts: str = ""
+    """Value of Strict-Transport-Security over HTTPS; nothing when empty."""
+    client_ca: str = ""
+    """PEM of the authorities that clients need a certificate of; empty lets everybody in."""
 
 
 @dataclass(frozen=True)

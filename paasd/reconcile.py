@@ -20,6 +20,7 @@ from paasd.models import App, InstanceState, Route
 from paasd.projects import Projects
 from paasd.revival import Revival
 from paasd.route.edge import Edge
+from paasd.route.serving import Serving
 from paasd.routing import Routing
 from paasd.run.instances import InstanceRow, Instances, network_name
 from paasd.run.networks import Networks
@@ -58,6 +59,7 @@ class Reconciler:
         settings: DeploymentSettings,
         revival: Revival,
         sleep: Sleep,
+        serving: Serving,
     ) -> None:
         self._config = config
         self._apps = apps
@@ -76,6 +78,7 @@ class Reconciler:
         self._settings = settings
         self._revival = revival
         self._sleep = sleep
+        self._serving = serving
         self._tasks: list[asyncio.Task[None]] = []
         self._wake = asyncio.Event()
         self._troubles: dict[str, str] = {}
@@ -106,7 +109,7 @@ class Reconciler:
     async def settle(self) -> None:
         """One pass over everything. What fails is logged and tried again in the next pass."""
         steps = (
-            *(self._edge_up, self._firewall, self._routes, self._sites),
+            *(self._edge_up, self._firewall, self._routes, self._sites, self._certificates),
             *(self._containers, self._strangers, self._one_offs, self._networks),
         )
         for step in (*steps, self._files):
@@ -185,6 +188,9 @@ class Reconciler:
     async def _sites(self) -> None:
         for name, reason in (await self._lifecycle.sync_sites()).items():
             _log.error("the site of %s is quarantined: %s", name, reason)
+
+    async def _certificates(self) -> None:
+        await self._serving.sync()
 
     async def _containers(self) -> None:
         await self._deployments.drained()

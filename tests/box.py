@@ -41,7 +41,7 @@ class Box:
         self.root = Path(tempfile.mkdtemp(prefix="pt", dir="/tmp"))
         self.root.chmod(0o711)  # Nginx's workers have to get through
         self.data = self.root / "d"
-        self.http_port, self.ssh_port = free_port(), free_port()
+        self.http_port, self.https_port, self.ssh_port = free_port(), free_port(), free_port()
         self.key = self.new_key("key")
         self._options = options
         self._config = self.root / "paasd.toml"
@@ -54,7 +54,8 @@ class Box:
     def start(self, failpoint: str = "") -> Box:
         options = [word for name, value in self._options.items() for word in (f"--{name.replace('_', '-')}", value)]
         command = [sys.executable, "-m", "paasd", "serve", "--config", str(self._config), "--data-dir", str(self.data)]
-        command += ["--http-port", str(self.http_port), "--ssh-port", str(self.ssh_port), "--label", self.label]
+        command += ["--http-port", str(self.http_port), "--https-port", str(self.https_port)]
+        command += ["--ssh-port", str(self.ssh_port), "--label", self.label]
         command += ["--admin-key", f"{self.key}.pub", *options]
         environment = {
             "PAASD_BLOCKBUSTER": "1",

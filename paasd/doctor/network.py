@@ -32,8 +32,11 @@ async def check(config: Config) -> list[Finding]:
 def _ports(config: Config) -> list[Finding]:
     daemon = PidFile(config.run_dir).running()
     master = processes.master(config.edge_dir / "nginx.pid", config.edge_dir / "nginx.conf")
+    edge, http = _family(master.pid if master else None), config.http
+    https = [_port("https port", "http.https_port", http.https_port, edge, bool(master))] if http.https_port else []
     return [
-        _port("http port", "http.port", config.http.port, _family(master.pid if master else None), bool(master)),
+        _port("http port", "http.port", http.port, edge, bool(master)),
+        *https,
         _port("ssh port", "ssh.port", config.ssh.port, _family(daemon), bool(daemon)),
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import re
 
 from paasd import events
@@ -11,6 +12,8 @@ from paasd.database import Database, now
 from paasd.errors import AlreadyExists, InvalidInput, NotFound
 from paasd.models import Actor, App, Site
 from paasd.names import shown
+from paasd.route.pem import covers
+from paasd.tls_settings import TlsSettings
 
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
@@ -19,6 +22,7 @@ class Domains:
     def __init__(self, database: Database, http: HttpConfig) -> None:
         self._database = database
         self._http = http
+        self._tls = TlsSettings(database)
 
     def default(self, name: str) -> str:
         """Where an app is reached without any domain of its own."""
@@ -34,11 +38,18 @@ class Domains:
         return [*(row["name"] for row in rows), self.default(app.name)]
 
     async def url(self, app: App) -> str:
-        port = self._http.port
-        return f"http://{(await self.of(app))[0]}" + (f":{port}" if port != 80 else "")
+        """Over HTTPS once the host name has a certificate that browsers know, and as long as it is valid."""
+        host = (await self.of(app))[0]
+        rows = await self._database.fetch(
+            "SELECT names FROM certificates WHERE app_id = ? AND source <> 'local' AND ends_at > ?", app.id, now()
+        )
+        secure = self._http.https_port and any(covers(json.loads(row["names"]), host) for row in rows)
+        scheme, port, usual = ("https", self._http.https_port, 443) if secure else ("http", self._http.port, 80)
+        return f"{scheme}://{host}" + (f":{port}" if port != usual else "")
 
     async def site(self, app: App) -> Site:
-        return Site(app.name, tuple(await self.of(app)))
+        tls = await self._tls.of(app)
+        return Site(app.name, tuple(await self.of(app)), hsts=tls.hsts, client_ca=tls.client_ca)
 
     async def add(self, actor: Actor, app: App, name: str) -> str:
         """Raises InvalidInput, or AlreadyExists when any app of the box has it. Returns the name as stored."""

@@ -17,6 +17,7 @@ from paasd.config import HttpConfig
 from paasd.errors import EdgeError, InvalidSite, NotFound
 from paasd.models import InFlight, Route, Site
 from paasd.route.control import AppCounters, ControlSocket, parse_counters, parse_table, route_line, table_text
+from paasd.route.edge_tls import EdgeTls
 from paasd.route.nginx import Nginx, write_config
 from paasd.route.sites import SiteFiles, commit_file, discard_file, prepare_file, read_text, replace_file
 
@@ -41,6 +42,7 @@ class Edge:
         self._nginx = Nginx(directory, templates.absolute(), http, user)
         self._files = SiteFiles(directory, templates, http)
         self._control = ControlSocket(self._nginx.control)
+        self.tls = EdgeTls(self._nginx.tls, self._control)
         self._include = [str(self._files.directory / "*.conf")]
         self._candidates = directory / "test" / "sites"
         self._loaded = directory / "loaded"
@@ -76,6 +78,7 @@ class Edge:
     async def set_site(self, site: Site) -> bool:
         """Make `site` effective. True if that took a reload. Raises InvalidSite; what served before still serves."""
         async with self._changing_sites:
+            await asyncio.to_thread(self._files.prepare, [site])
             text = self._files.render(site, self._taken())
             refused: dict[str, str] = {}
             await self._write_changed({site.app: text}, refused)
@@ -96,6 +99,7 @@ class Edge:
         """Make the sites equal these, with one reload at most. Returns why some apps are in quarantine: their last
         good site, if any, still serves."""
         async with self._changing_sites:
+            await asyncio.to_thread(self._files.prepare, sites)
             texts, refused = self._render_all(sites)
             await self._write_changed(texts, refused)
             self._sites = {site.app: site for site in sites if site.app not in refused}
@@ -243,6 +247,7 @@ class Edge:
             text = await asyncio.to_thread(read_text, path) or ""
             await asyncio.to_thread(self._files.remove, app)
             if app in self._sites:
+                await asyncio.to_thread(self._files.prepare, [self._sites[app]])
                 await asyncio.to_thread(self._files.write, app, self._files.render(self._sites[app], self._taken()))
             await asyncio.to_thread(self._files.set_aside, app, text, reason)
         if (reason := await self._nginx.test(self._include)) is not None:

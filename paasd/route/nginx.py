@@ -23,7 +23,7 @@ import psutil
 from paasd.config import HttpConfig
 from paasd.errors import EdgeError
 from paasd.route import processes
-from paasd.route.sites import listen_addresses, read_text, replace_file
+from paasd.route.sites import listen_addresses, read_text, replace_file, tls_addresses
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +46,7 @@ class Nginx:
         self.config = directory / "nginx.conf"
         self.control = directory / "control" / "control.sock"
         self.mirror = directory / "routes.txt"
+        self.tls = directory / "tls"
         self.error_log = directory / "logs" / "error.log"
         self._templates = templates
         self._http = http
@@ -57,7 +58,7 @@ class Nginx:
         because Nginx makes every Unix socket writable for all."""
         self.directory.mkdir(parents=True, exist_ok=True)
         self.directory.chmod(0o711)
-        for name, mode in (("tmp", 0o711), ("logs", 0o700), ("control", 0o700), ("test", 0o700)):
+        for name, mode in (("tmp", 0o711), ("logs", 0o700), ("control", 0o700), ("test", 0o700), ("tls", 0o700)):
             (self.directory / name).mkdir(exist_ok=True)
             (self.directory / name).chmod(mode)
         if os.geteuid() == 0:
@@ -141,6 +142,9 @@ class Nginx:
             templates=self._templates,
             mirror=self.mirror,
             listen=listen_addresses(self._http),
+            listen_tls=tls_addresses(self._http),
+            tls=self.tls,
+            https_port=self._http.https_port,
             control=None if test else self.control,
             include=include,
         )
@@ -153,17 +157,17 @@ class Nginx:
 
     async def _check_port(self) -> None:
         """Orphans that were told to quit need a moment to let go of the port."""
-        for _ in range(40):
-            holder = await asyncio.to_thread(processes.port_holder, self._http.address, self._http.port)
-            if holder is None:
-                return
-            if not holder.startswith(("nginx ", processes.UNSEEN)):
-                break
-            await asyncio.sleep(0.05)
-        raise EdgeError(
-            f"port {self._http.port} on {self._http.address} is taken by {holder}",
-            hint="Stop that process, or give the edge another port with http.port.",
-        )
+        for port, setting in ((self._http.port, "http.port"), (self._http.https_port, "http.https_port")):
+            for _ in range(40 if port else 0):
+                holder = await asyncio.to_thread(processes.port_holder, self._http.address, port)
+                if holder is None or not holder.startswith(("nginx ", processes.UNSEEN)):
+                    break
+                await asyncio.sleep(0.05)
+            if port and holder is not None:
+                raise EdgeError(
+                    f"port {port} on {self._http.address} is taken by {holder}",
+                    hint=f"Stop that process, or give the edge another port with {setting}.",
+                )
 
 
 async def _end(family: list[psutil.Process], master: psutil.Process | None = None) -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
+import logging
 import socket
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import psutil
+
+_log = logging.getLogger(__name__)
 
 UNSEEN = "a process that cannot be seen from here"
 
@@ -77,6 +81,21 @@ def port_holder(address: str, port: int) -> str | None:
         except OSError as error:
             return _listener(port) if error.errno == errno.EADDRINUSE else None
     return None
+
+
+@functools.lru_cache(maxsize=64)
+def may_listen(address: str, port: int) -> bool:
+    """False for a port that needs rights we do not have."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        try:
+            probe.bind((address, port))
+        except PermissionError:
+            _log.warning("no right to listen on port %s, so nothing is served over HTTPS", port)
+            return False
+        except OSError:
+            return True
+    return True
 
 
 def _listener(port: int) -> str:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import jinja2
@@ -15,10 +15,12 @@ from paasd.config import HttpConfig
 from paasd.errors import InvalidInput, InvalidSite
 from paasd.models import Site
 from paasd.names import app_name, shown
+from paasd.route import processes
 
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _BODY_SIZE = re.compile(r"[0-9]{1,20}[kKmMgG]?")
+_HSTS = re.compile(r"(?:max-age=[0-9]{1,10}(?:; includeSubDomains)?(?:; preload)?)?")
 _MAX_READ_TIMEOUT = 24 * 3600
 
 
@@ -36,9 +38,18 @@ def server_name(value: str) -> str:
 
 
 def listen_addresses(http: HttpConfig) -> list[str]:
-    """What server blocks listen on. HTTPS adds its own here."""
-    address = f"[{http.address}]" if ":" in http.address else http.address
-    return [f"{address}:{http.port}"]
+    """What server blocks listen on for plain HTTP."""
+    return [f"{_bracketed(http.address)}:{http.port}"]
+
+
+def tls_addresses(http: HttpConfig) -> list[str]:
+    """The same for HTTPS; none when it is switched off, or when its port is not ours to open."""
+    usable = http.https_port and processes.may_listen(http.address, http.https_port)
+    return [f"{_bracketed(http.address)}:{http.https_port}"] if usable else []
+
+
+def _bracketed(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
 
 
 def replace_file(path: Path, text: str) -> None:
@@ -49,10 +60,14 @@ def replace_file(path: Path, text: str) -> None:
 
 def prepare_file(path: Path, text: str) -> None:
     """Everything of replace_file that can fail for want of space."""
-    with open(_temporary(path), "w") as file:
+    with open(_temporary(path), "w", opener=_private) as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def commit_file(path: Path) -> None:
@@ -92,13 +107,16 @@ class SiteFiles:
     def __init__(self, directory: Path, templates: Path, http: HttpConfig) -> None:
         self.directory = directory / "sites"
         self.quarantine = directory / "quarantine"
-        self._listen = listen_addresses(http)
+        self.client_cas = directory / "tls" / "clients"
+        self._listen, self._listen_tls = listen_addresses(http), tls_addresses(http)
+        self._https_port = http.https_port
         environment = jinja2.Environment(trim_blocks=True, undefined=jinja2.StrictUndefined, autoescape=False)
         self._template = environment.from_string((templates / "site.conf.j2").read_text())
 
     def create(self) -> None:
         self.directory.mkdir(exist_ok=True)
         self.quarantine.mkdir(exist_ok=True)
+        self.client_cas.mkdir(parents=True, exist_ok=True)
 
     def render(self, site: Site, taken: Mapping[str, str]) -> str:
         """Text of the server block. `taken` says which other app has a host name. Raises InvalidSite."""
@@ -116,7 +134,27 @@ class SiteFiles:
             )
         if not 1 <= site.read_timeout <= _MAX_READ_TIMEOUT:
             raise InvalidSite(f"read time-out of {site.read_timeout} s is not within 1 to {_MAX_READ_TIMEOUT} s")
-        return self._template.render(site=site, domains=domains, listen=self._listen)
+        if not _HSTS.fullmatch(site.hsts):
+            raise InvalidSite(f"invalid value of Strict-Transport-Security: {shown(site.hsts)}")
+        return self._template.render(
+            site=site,
+            domains=domains,
+            listen=self._listen,
+            listen_tls=self._listen_tls,
+            https_port=self._https_port,
+            client_ca=self._client_ca(site) if site.client_ca and self._listen_tls else None,
+        )
+
+    def prepare(self, sites: Iterable[Site]) -> None:
+        """Write what the texts of these sites will name."""
+        for site in sites:
+            if site.client_ca and _is_app_name(site.app) and read_text(self._client_ca(site)) != site.client_ca:
+                replace_file(self._client_ca(site), site.client_ca)
+
+    def _client_ca(self, site: Site) -> Path:
+        """Its name tells its content, so that a site's text changes with it."""
+        digest = hashlib.sha256(site.client_ca.encode()).hexdigest()[:16]
+        return self.client_cas / f"{site.app}-{digest}.pem"
 
     def path(self, app: str) -> Path:
         return self.directory / f"{app_name(app)}.conf"
@@ -152,6 +190,9 @@ class SiteFiles:
         """Whatever else lies in the directories: half-written files of a killed daemon, files of strangers."""
         for directory in (self.directory, self.quarantine):
             yield from (path for path in directory.iterdir() if path.suffix != ".conf" or not _is_app_name(path.stem))
+        if authorities := list(self.client_cas.iterdir()):
+            sites = "".join(read_text(path) or "" for path in self.directory.glob("*.conf"))
+            yield from (path for path in authorities if str(path) not in sites)
 
     def _quarantined(self, app: str) -> Path:
         return self.quarantine / f"{app}.conf"

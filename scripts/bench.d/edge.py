@@ -15,8 +15,10 @@ import re
 import statistics
 import tempfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
+import _handshakes
 import psutil
 
 from paasd.config import HttpConfig
@@ -24,7 +26,7 @@ from paasd.models import Endpoint, Route, Site
 from paasd.route.edge import Edge
 
 TEMPLATES = Path(__file__).resolve().parents[2] / "nginx"
-PORT, APP_PORT = 18380, 18381
+PORT, APP_PORT, TLS_PORT = 18380, 18381, 18382
 NAMES = {"a": "edge", "b": "static, access log", "c": "static, no log"}
 TARGETS = {"b": 1.0, "c": 0.92}
 
@@ -49,7 +51,8 @@ def static_site(text: str, name: str, log: str) -> str:
         r"server 0\.0\.0\.1;\s+balancer_by_lua_block \{.*\}", f"server 127.0.0.1:{APP_PORT};", text
     )
     text, counters = re.subn(r"log_by_lua_block \{.*\}", log, text)
-    assert balancers == counters == 1
+    assert (balancers, counters) == (2, 1)
+    text = text.replace("stream-bench-a", f"stream-{name}")
     return text.replace("app-bench-a", f"app-{name}").replace("bench-a.localhost", f"{name}.localhost")
 
 
@@ -62,8 +65,7 @@ async def start_app(directory: Path) -> asyncio.subprocess.Process:
     )
 
 
-async def start_edge(directory: Path) -> Edge:
-    edge = Edge(directory / "edge", TEMPLATES, HttpConfig(address="127.0.0.1", port=PORT))
+async def prepare_edge(edge: Edge, directory: Path) -> None:
     await edge.start()
     await edge.set_site(Site("bench-a", ("bench-a.localhost",)))
     ours = await edge.site_config("bench-a")
@@ -71,9 +73,9 @@ async def start_edge(directory: Path) -> Edge:
     for letter, log in logs.items():
         name = f"bench-{letter}"
         (directory / "edge" / "sites" / f"{name}.conf").write_text(static_site(ours, name, log))
+    await _handshakes.prepare(edge, directory)
     await edge.set_site(Site("bench-reload", ("bench-reload.localhost",)))
     await edge.set_route(Route("bench-a", (Endpoint("127.0.0.1", APP_PORT),), 1))
-    return edge
 
 
 def cpu_seconds(directory: Path) -> float:
@@ -127,13 +129,16 @@ def report(results: Mapping[str, list[tuple[float, float]]]) -> bool:
     return met
 
 
-async def main(rounds: int, seconds: int) -> bool:
+async def main(rounds: int, shakes: int, seconds: int) -> bool:
     with tempfile.TemporaryDirectory(prefix="paasd-bench-") as name:
         directory = Path(name)
         app = await start_app(directory)
-        edge = await start_edge(directory)
+        http = HttpConfig(address="127.0.0.1", port=PORT, https_port=TLS_PORT)
+        edge = Edge(directory / "edge", TEMPLATES, http)
         try:
-            return report(await measure(directory, rounds, seconds))
+            await prepare_edge(edge, directory)
+            met = report(await measure(directory, rounds, seconds)) if rounds else True
+            return await _handshakes.measure(TLS_PORT, shakes, partial(cpu_seconds, directory)) and met
         finally:
             await edge.stop()
             app.terminate()
@@ -143,6 +148,7 @@ async def main(rounds: int, seconds: int) -> bool:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=25)
+    parser.add_argument("--shakes", type=int, default=60, help="rounds of TLS handshakes")
     parser.add_argument("--seconds", type=int, default=1, help="of each measurement")
     options = parser.parse_args()
-    raise SystemExit(0 if asyncio.run(main(options.rounds, options.seconds)) else 1)
+    raise SystemExit(0 if asyncio.run(main(options.rounds, options.shakes, options.seconds)) else 1)

@@ -46,8 +46,31 @@ def test_a_healthy_box(box: Box) -> None:
     done = box.local("doctor")
     assert done.status == 0, done.all
     found = findings(box)
-    wanted = {"daemon", "engine", "storage", "limits", "Docker", "runc", "base image", "nginx", "http port", "ssh port"}
-    wanted |= {"git", "mmdebstrap", "ssh", "python", "clock", "disk", "permissions", "owner", "master key", "firewall"}
+    wanted = {
+        "daemon",
+        "engine",
+        "storage",
+        "limits",
+        "Docker",
+        "runc",
+        "base image",
+        "nginx",
+        "http port",
+        "https port",
+    }
+    wanted |= {
+        "ssh port",
+        "git",
+        "mmdebstrap",
+        "ssh",
+        "python",
+        "clock",
+        "disk",
+        "permissions",
+        "owner",
+        "master key",
+        "firewall",
+    }
     assert wanted <= found.keys()
     assert str(box.http_port) in found["http port"]["text"], "not the ports that the daemon was started with"
     assert all(finding["mend"] for finding in found.values() if finding["level"] != "OK")

@@ -3,6 +3,7 @@
 local base = require "resty.core.base"
 local balancer = require "ngx.balancer"
 local ffi = require "ffi"
+local must_redirect = require("paasd.certificates").must_redirect
 local routes = require "paasd.routes"
 local workers = require "paasd.workers"
 
@@ -108,6 +109,9 @@ end
 
 function M.pick(app)
     local route = route_of(app)
+    if route.redirects and must_redirect(route.redirects) then
+        return ngx.exit(ngx.ERROR)    -- 500, and its error page redirects; BUSY would write to the log
+    end
     local request = tonumber(cast("uintptr_t", get_request()))
     local track = route        -- what a canary refused goes to the others
     if current[request] then

@@ -1,5 +1,6 @@
 -- What paasd asks over the control socket: the route table, counters, requests in flight. Plain lines of text.
 
+local certificates = require "paasd.certificates"
 local routes = require "paasd.routes"
 local counters = require "paasd.counters"
 local workers = require "paasd.workers"
@@ -23,7 +24,7 @@ end
 local function stored(ok, err)
     if not ok then
         ngx.status = 507
-        return "the route table is full: " .. tostring(err) .. "\n"
+        return "the table is full: " .. tostring(err) .. "\n"
     end
     return ""
 end
@@ -43,6 +44,9 @@ local collections = {
     ["GET /counters"] = counters.text,
     ["GET /in-flight"] = in_flight,
     ["GET /wanted"] = function() return asleep.wanted(tonumber(ngx.var.arg_seconds) or 0) end,
+    ["GET /certificates"] = certificates.list,
+    ["GET /names"] = certificates.names,
+    ["GET /redirects"] = certificates.redirects,
 }
 
 local members = {
@@ -50,6 +54,11 @@ local members = {
     ["DELETE /routes/"] = function(app) routes.remove(app) return "" end,
     ["PUT /not-woken/"] = function(app) asleep.refuse(app, tonumber(body())) return "" end,
     ["DELETE /counters/"] = function(app) counters.remove(app) return "" end,
+    ["PUT /certificates/"] = function(id) return stored(certificates.set(id, body())) end,
+    ["DELETE /certificates/"] = function(id) certificates.remove(id) return "" end,
+    ["PUT /redirects/"] = function(app) return stored(certificates.set_redirects(app, body())) end,
+    ["PUT /challenges/"] = function(token) return stored(certificates.set_challenge(token, body())) end,
+    ["DELETE /challenges/"] = function(token) certificates.remove_challenge(token) return "" end,
 }
 
 function M.handle()
@@ -59,7 +68,7 @@ function M.handle()
     if collection then
         text = collection()
     else
-        local prefix, app = asked:match("^(%u+ /[%l-]+/)([%w-]+)$")
+        local prefix, app = asked:match("^(%u+ /[%l-]+/)([%w_-]+)$")
         local member = prefix and members[prefix]
         if not member then
             ngx.status = 404

@@ -1,14 +1,18 @@
 -- The edge's own answers, for when no app gave one. HTML for people, JSON for whoever prefers it.
 
+local must_redirect = require("paasd.certificates").must_redirect
 local routes = require "paasd.routes"
 
 local find, lower = string.find, string.lower
 
 local M = {}
 
+local https_port
+
 local RETRY_AFTER = 3
 
 local answers = {
+    [500] = {file = "app-silent.html", code = "internal-error", detail = "The request could not be passed on."},
     [404] = {file = "unknown-host.html", code = "unknown-host", detail = "No app answers at this host name."},
     [502] = {file = "app-silent.html", code = "app-silent", detail = "The app did not answer."},
     [503] = {file = "no-instance.html", code = "no-instance", detail = "No instance of this app is running."},
@@ -18,7 +22,8 @@ local answers = {
 }
 
 -- Read once in the master: a worker need not be able to read the files.
-function M.load(directory)
+function M.load(directory, port_of_https)
+    https_port = port_of_https
     for _, answer in pairs(answers) do
         local file = assert(io.open(directory .. "/" .. answer.file, "r"))
         answer.html = file:read("*a")
@@ -49,6 +54,18 @@ function M.send(status, why)
     end
     ngx.header["Content-Length"] = #body
     ngx.print(body)
+end
+
+-- For a request that the balancer refused to send anywhere. The redirect is not to be remembered for good: the app may
+-- lose its certificate.
+function M.redirect(app)
+    local redirects = routes.of(app).redirects
+    if not redirects or not must_redirect(redirects) then
+        return M.send(500)
+    end
+    local port = https_port ~= 443 and ":" .. https_port or ""
+    ngx.header["Cache-Control"] = "no-store"
+    return ngx.redirect("https://" .. ngx.var.host .. port .. ngx.var.request_uri, 308)
 end
 
 -- For an app that could not be reached: 503 when it has nowhere to go, else what became of the last try.

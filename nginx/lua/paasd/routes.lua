@@ -4,6 +4,8 @@
 -- canary ` | <release> <percent> <variable or -> <address>:<port>/<weight> …` follows. A sleeping app has `hold=<seconds>`
 -- instead of endpoints. Text and not JSON, because the distribution's Lua has no JSON decoder of its own.
 
+local redirects_of = require("paasd.certificates").redirects_of
+
 local dict = ngx.shared.paasd_routes
 local gmatch, match = string.gmatch, string.match
 local random = math.random
@@ -110,9 +112,15 @@ function M.of(app)
     local route = decoded[app]
     if not route then
         route = decode(dict:get("route:" .. app))
+        route.redirects = redirects_of(app)
         decoded[app] = route
     end
     return route
+end
+
+-- Have every worker decode the routes again.
+function M.touch()
+    dict:incr("version", 1, 0)
 end
 
 function M.endpoints()

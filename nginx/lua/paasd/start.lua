@@ -1,5 +1,6 @@
 -- Called once a configuration, in the master: loads everything, and names what the server blocks call.
 
+local certificates = require "paasd.certificates"
 local routes = require "paasd.routes"
 local workers = require "paasd.workers"
 local balancer = require "paasd.balancer"
@@ -8,8 +9,10 @@ local pages = require "paasd.pages"
 local asleep = require "paasd.asleep"
 local control = require "paasd.control"
 
-return function(mirror, pages_directory)
-    pages.load(pages_directory)
+return function(mirror, pages_directory, tls_directory, https_port)
+    pages.load(pages_directory, https_port)
+    certificates.changed = routes.touch
+    certificates.load(tls_directory)
     routes.load(mirror)
     workers.new_generation()
 
@@ -18,6 +21,9 @@ return function(mirror, pages_directory)
     paasd_count = counters.count
     paasd_page = pages.send
     paasd_failed = asleep.failed
+    paasd_redirect = pages.redirect
     paasd_control = control.handle
+    paasd_handshake = certificates.handshake
+    paasd_challenge = certificates.challenge
     paasd_worker = function() workers.start(counters.flush) end
 end

@@ -94,14 +94,15 @@ class Apps:
 
 
 @asynccontextmanager
-async def running_edge(port: int | None = None) -> AsyncIterator[tuple[Edge, Path, int]]:
+async def running_edge(port: int | None = None) -> AsyncIterator[tuple[Edge, Path, HttpConfig]]:
     """The directory is made here because a Unix socket's path has to be short."""
     port = port or free_port()
     with TemporaryDirectory(prefix="edge-") as name:
-        edge = Edge(Path(name), TEMPLATES, HttpConfig(address="127.0.0.1", port=port))
+        http = HttpConfig(address="127.0.0.1", port=port, https_port=free_port())
+        edge = Edge(Path(name), TEMPLATES, http)
         try:
             await edge.start()
-            yield edge, Path(name), port
+            yield edge, Path(name), http
         finally:
             await edge.stop()
 
@@ -112,6 +113,7 @@ class Bench:
 
     edge: Edge
     directory: Path
+    http: HttpConfig
     visitor: Visitor
     apps: Apps
 
@@ -132,6 +134,6 @@ class Bench:
 @pytest.fixture
 async def bench() -> AsyncIterator[Bench]:
     async with AsyncExitStack() as stack:
-        edge, directory, port = await stack.enter_async_context(running_edge())
+        edge, directory, http = await stack.enter_async_context(running_edge())
         session = await stack.enter_async_context(aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)))
-        yield Bench(edge, directory, Visitor(port, session), Apps(stack))
+        yield Bench(edge, directory, http, Visitor(http.port, session), Apps(stack))

@@ -145,7 +145,7 @@ HOSTILE = [
 @pytest.mark.parametrize("name", HOSTILE)
 async def test_hostile_names_never_reach_a_file(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     directory = tmp_path_factory.mktemp("e")
-    edge = Edge(directory, TEMPLATES, HttpConfig(address="127.0.0.1", port=free_port()))
+    edge = Edge(directory, TEMPLATES, HttpConfig(address="127.0.0.1", port=free_port(), https_port=0))
     with pytest.raises(InvalidSite):
         await edge.set_site(Site("blog", ("good.test", name)))
     assert list(directory.iterdir()) == []
@@ -165,7 +165,7 @@ async def test_hostile_names_never_reach_a_file(name: str, tmp_path_factory: pyt
 )
 async def test_hostile_settings_never_reach_a_file(site: Site, tmp_path_factory: pytest.TempPathFactory) -> None:
     directory = tmp_path_factory.mktemp("e")
-    edge = Edge(directory, TEMPLATES, HttpConfig(address="127.0.0.1", port=free_port()))
+    edge = Edge(directory, TEMPLATES, HttpConfig(address="127.0.0.1", port=free_port(), https_port=0))
     with pytest.raises(InvalidSite):
         await edge.set_site(site)
     assert list(directory.iterdir()) == []
@@ -199,7 +199,7 @@ async def test_starting_again_adopts_the_running_nginx(bench: Bench) -> None:
     host = await bench.serve("blog", await bench.apps.saying("hello"))
     first = bench.edge._nginx.master()
     (bench.directory / "nginx.pid").unlink()
-    again = Edge(bench.directory, TEMPLATES, HttpConfig(address="127.0.0.1", port=bench.visitor.port))
+    again = Edge(bench.directory, TEMPLATES, bench.http)
     await again.start()
     assert again._nginx.master() == first
     assert await bench.visitor.get(host) == (200, "hello")
@@ -210,7 +210,7 @@ async def test_files_written_by_a_daemon_that_died_before_the_reload_take_effect
     path = bench.directory / "sites" / "blog.conf"
     path.write_text(path.read_text().replace("blog.test", "new.test"))
     assert (await bench.visitor.get("new.test"))[0] == 404
-    again = Edge(bench.directory, TEMPLATES, HttpConfig(address="127.0.0.1", port=bench.visitor.port))
+    again = Edge(bench.directory, TEMPLATES, bench.http)
     await again.start()
     assert await bench.visitor.get("new.test") == (200, "hello")
     assert await again.set_site(Site("blog", ("new.test",))) is False
@@ -237,10 +237,10 @@ async def test_a_taken_port_is_named_with_its_holder() -> None:
 
 async def test_two_edges_run_side_by_side(bench: Bench) -> None:
     host = await bench.serve("blog", await bench.apps.saying("first"))
-    async with running_edge() as (second, _, port):
+    async with running_edge() as (second, _, http):
         await second.set_site(Site("blog", (host,)))
         await second.set_route(Route("blog", (await bench.apps.saying("second"),), 1))
-        url = f"http://127.0.0.1:{port}/"
+        url = f"http://127.0.0.1:{http.port}/"
         async with bench.visitor.session.get(url, headers={"Host": host}) as response:
             assert await response.text() == "second"
     assert await bench.visitor.get(host) == (200, "first")
