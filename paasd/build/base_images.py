@@ -268,7 +268,7 @@ class BaseImages:
             no_cache=anew,
             on_line=on_line,
             timeout=_TIMEOUT,
-            idle_timeout=_TIMEOUT,
+            idle_timeout=self._config.idle_timeout,
         )
 
 
