@@ -13,6 +13,7 @@ from paasd.errors import AlreadyExists, InvalidInput, NotFound
 from paasd.models import Actor, App, Site
 from paasd.names import shown
 from paasd.route.pem import covers
+from paasd.route.sites import tls_addresses
 from paasd.tls_settings import TlsSettings
 
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
@@ -43,7 +44,7 @@ class Domains:
         rows = await self._database.fetch(
             "SELECT names FROM certificates WHERE app_id = ? AND source <> 'local' AND ends_at > ?", app.id, now()
         )
-        secure = self._http.https_port and any(covers(json.loads(row["names"]), host) for row in rows)
+        secure = tls_addresses(self._http) and any(covers(json.loads(row["names"]), host) for row in rows)
         scheme, port, usual = ("https", self._http.https_port, 443) if secure else ("http", self._http.port, 80)
         return f"{scheme}://{host}" + (f":{port}" if port != usual else "")
 

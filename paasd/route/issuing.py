@@ -12,7 +12,6 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from paasd import failpoints
 from paasd.apps import Apps
 from paasd.config import AcmeConfig
 from paasd.database import Database, now
@@ -179,7 +178,6 @@ class Issuing:
         progress.step(f"Getting a certificate for {', '.join(names)}")
         before = [each for each in await self._certificates.of(app) if each.source is source]
         try:
-            await failpoints.hit("certificate-ordered")
             bundle = await self._order(source, names, settings, progress)
         except Exception as error:
             # Whatever it was: without this the authority would be asked again at once, and again.

@@ -20,6 +20,7 @@ from paasd.models import App
 from paasd.route.certificates import Certificates, Source, StoredCertificate, choose
 from paasd.route.domains import Domains
 from paasd.route.edge_tls import EdgeTls, Served
+from paasd.route.sites import tls_addresses
 from paasd.tls_settings import TlsChoices, TlsSettings
 
 _log = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ class Serving:
         clock: Callable[[], float] = now,
     ) -> None:
         self._http = http
+        self._listens = bool(tls_addresses(http))
         self._apps = apps
         self._domains = domains
         self._certificates = certificates
@@ -65,11 +67,10 @@ class Serving:
     async def sync(self) -> None:
         """Make the edge equal the database. A certificate whose key cannot be opened keeps no other from being
         served."""
-        if not self._http.https_port:
-            return
         async with self._syncing:
             stored: dict[str, list[StoredCertificate]] = {}
-            for certificate in await self._certificates.all():
+            # Without HTTPS nobody may be sent on to it, whatever there is.
+            for certificate in await self._certificates.all() if self._listens else ():
                 stored.setdefault(certificate.app_id, []).append(certificate)
             if self._idle and not stored:
                 return
@@ -88,14 +89,14 @@ class Serving:
         """Where the edge is not as the database says."""
         live, wanted = await self._edge.certificates(), {}
         for app in await self._apps.all():
-            for host, certificate in (await self.of(app)).chosen.items() if self._http.https_port else ():
+            for host, certificate in (await self.of(app)).chosen.items() if self._listens else ():
                 wanted[certificate.id] = host
         found = [f"the certificate {id} of {host} is not served" for id, host in wanted.items() if id not in live]
         return found + [f"the certificate {id} is served, but not wanted" for id in sorted(live - wanted.keys())]
 
     async def is_served(self, certificate: StoredCertificate, host: str) -> bool:
         """Whether our own edge shows it to a client that asks for the host name."""
-        if not self._http.https_port:
+        if not self._listens:
             return True
         shown = await self._shown(host)
         return shown is not None and shown == certificate.leaf

@@ -160,6 +160,20 @@ def test_nginx_serves_before_the_daemon_is_there(new_box: object, authority: Aut
     assert handshake(box.https_port, "early.test", trust=authority.pem)
 
 
+def test_without_https_nobody_is_sent_there(new_box: object, authority: Authority) -> None:
+    box = new_box().start()  # type: ignore[operator]
+    box.ssh("apps:create", "plain")
+    box.ssh("domains:add", "plain", "plain.test")
+    imported(box, "plain", authority, "plain.test")
+    assert box.get("plain", host="plain.test").status == 308
+    box.stop()
+    box.https_port = 0
+    box.start()
+    eventually(lambda: box.get("plain", host="plain.test").status == 503)
+    assert box.json("apps:info", "plain")["url"] == f"http://plain.test:{box.http_port}"
+    assert box.differences() == []
+
+
 def start_nginx(box: Box) -> None:
     edge = box.data / "edge"
     workers = [
