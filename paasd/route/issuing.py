@@ -42,7 +42,7 @@ _FREQUENT = frozenset({"deployment.completed"})
 """Of no interest; they are taken so that no old events are kept for a subscriber that nothing happens to."""
 _ROUNDS = 3
 """Orders in a row for the same names, without those that were to blame for the last one."""
-_SOONEST, _PAUSE = 1.0, 60.0
+_SOONEST, _PAUSE = 1.0, 2.0
 _SERVED_WITHIN = 10.0
 _ACTOR = "paasd"
 
@@ -177,16 +177,15 @@ class Issuing:
         """One certificate, seen to be served. What is to blame if it fails is written down."""
         progress.step(f"Getting a certificate for {', '.join(names)}")
         before = [each for each in await self._certificates.of(app) if each.source is source]
+        directory = self._authority.directory if source is Source.ACME else ""
+        replaces = " ".join(each.id for each in before)
         try:
             bundle = await self._order(source, names, settings, progress)
+            added = await self._certificates.add(_ACTOR, app, source, bundle, directory=directory, replaces=replaces)
         except Exception as error:
             # Whatever it was: without this the authority would be asked again at once, and again.
             await self._blame(app, names, error)
             raise
-        directory = self._authority.directory if source is Source.ACME else ""
-        added = await self._certificates.add(
-            _ACTOR, app, source, bundle, directory=directory, replaces=" ".join(each.id for each in before)
-        )
         await self._troubles.clear(app, names)
         await self._serving.sync()
         progress.detail(f"It is served, and ends on {pem.day(added.ends_at)}")
