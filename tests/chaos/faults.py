@@ -84,12 +84,13 @@ class Faulty:
         assert newest["status"] in ("succeeded", "failed", "cancelled"), newest
         assert (newest["number"] > before and newest["status"] == "succeeded") == (live == new), newest
         assert newest["status"] == "succeeded" or newest["reason"], newest
-        wanted = {instance["name"] for instance in self.box.json("ps:report", "live")["instances"]}
+        eventually(lambda: self._only_the_live() and len(labelled("networks", self.box.label)) == 1, 60)
 
-        def only_the_live() -> bool:
-            return {c["Names"][0].lstrip("/") for c in self.box.containers()} == wanted
-
-        eventually(lambda: only_the_live() and len(labelled("networks", self.box.label)) == 1, 60)
+    def _only_the_live(self) -> bool:
+        """Asked anew each time: what still retires is there at first."""
+        instances = self.box.json("ps:report", "live")["instances"]
+        wanted = {instance["name"] for instance in instances if instance["duty"] == "live"}
+        return {c["Names"][0].lstrip("/") for c in self.box.containers()} == wanted
 
     def _start(self) -> None:
         os.environ["PAASD_FAULTS"] = str(self._file)
