@@ -372,7 +372,7 @@ class Daemon:
             switches,
             serving,
         )
-        receive = Receive(config, apps, lifecycle, previews, repositories, sessions, deployer)
+        receive = Receive(config, apps, lifecycle, previews, repositories, sessions, deployer, sleeper)
         self._intake = Intake(config, repositories, sessions)
         forwards = Forwards(database, config.run, apps, releases, instances)
         doors = Doors(database, self._keys, self._users, sessions, receive, run_command, forwards)

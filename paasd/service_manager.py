@@ -23,7 +23,7 @@ class ServiceManager:
     def __init__(self, probe: Callable[[], Awaitable[object]], environment: Mapping[str, str] = os.environ) -> None:
         self._probe = probe
         self._address = environment.get("NOTIFY_SOCKET", "")
-        self._interval = _watchdog_seconds(environment) / 3
+        self._interval = _watchdog_seconds(environment) / 6
         """Two probes may fail, or be late, before patience ends."""
         self._task: asyncio.Task[None] | None = None
 

@@ -13,7 +13,7 @@ from typing import Any
 from paasd import events
 from paasd.apps import Apps
 from paasd.database import Database
-from paasd.errors import Conflict, EngineUnavailable, NotFound, PaasdError
+from paasd.errors import Conflict, EngineUnavailable, NotFound, PaasdError, from_exception
 from paasd.models import App
 from paasd.route.edge import Edge
 from paasd.run.instances import InstanceRow, Instances
@@ -158,7 +158,7 @@ class Sleeper:
             del self._falling[app.id]
             self._quiet.pop(app.id, None)
         if slept and wanted.is_set():
-            self._wake_soon(app)
+            self.wake_soon(app)
         return slept
 
     # waking
@@ -188,16 +188,17 @@ class Sleeper:
             if falling := self._falling.get(app.id):
                 falling.set()
             elif app.asleep:
-                self._wake_soon(app)
+                self.wake_soon(app)
 
-    def _wake_soon(self, app: App) -> None:
+    def wake_soon(self, app: App, why: str = "a request came") -> None:
+        """Without waiting for it. A failure is written down, and told to whoever asks for the app."""
         if app.id not in self._waking:
-            task = self._waking[app.id] = self._begin(self._wake_wanted(app))
+            task = self._waking[app.id] = self._begin(self._wake_wanted(app, why))
             task.add_done_callback(lambda _: self._waking.pop(app.id, None))
 
-    async def _wake_wanted(self, app: App) -> None:
+    async def _wake_wanted(self, app: App, why: str) -> None:
         with suppress(PaasdError):  # written down already
-            await self.wake(app, "a request came")
+            await self.wake(app, why)
 
     async def wake(self, app: App, why: str) -> float | None:
         """Seconds it took; None when it did not sleep. After a failure of the app nobody is held for a while."""
@@ -208,8 +209,11 @@ class Sleeper:
         except EngineUnavailable as error:  # which is not the app's fault: who is held goes on waiting and asking
             _log.warning("%s cannot be woken yet: %s", app.name, error.detail)
             raise
-        except PaasdError as error:
-            await self._failed(app, error)
+        except Exception as error:
+            known = from_exception(error)
+            if known is None:
+                _log.exception("waking %s failed", app.name)
+            await self._failed(app, known or PaasdError("paasd failed; its log says why"))
             raise
         self._failures.pop(app.id, 0)
         if seconds is not None:

@@ -23,6 +23,7 @@ from paasd.previews import Previews
 from paasd.progress import Progress
 from paasd.push.landings import NOTHING, Landings
 from paasd.push.session import GitService, Session
+from paasd.sleeper import Sleeper
 from paasd.source.checkout import open_checkout, quarantine_environment
 from paasd.source.repositories import Repositories
 
@@ -44,6 +45,7 @@ class Receive:
         repositories: Repositories,
         sessions: Sessions,
         deployer: Deployer,
+        sleeper: Sleeper,
     ) -> None:
         self._config = config
         self._apps = apps
@@ -52,6 +54,7 @@ class Receive:
         self._repositories = repositories
         self._sessions = sessions
         self._deployer = deployer
+        self._sleeper = sleeper
         self._landings = Landings(repositories)
 
     async def git_service(self, session: Session, service: str, name: str) -> GitService:
@@ -120,6 +123,10 @@ class Receive:
             target = app
             if app.deploy_branch not in (None, branch):
                 target = await self._previews.ensure(actor, app, branch, progress) or app
+            if target.asleep:
+                # Later it could not be woken: a deployment has the app to itself while its release task runs.
+                progress.step(f"{target.name} is asleep; it is woken to serve meanwhile")
+                self._sleeper.wake_soon(target, "a push")
             push = Push(new_id(), target.id, update.new, branch, actor.name)
             release = await self._deployer.push(
                 actor, target, push, checkout, progress, gone, ignore_windows=IGNORE_WINDOWS in options

@@ -78,7 +78,7 @@ def is_asleep(box: Box, name: str) -> bool:
 
 
 def put_to_sleep(box: Box, name: str) -> None:
-    ok(box, "sleep:now", name)
+    eventually(lambda: box.ssh("sleep:now", name).status == 0, 10)  # refused while the last request still counts
     assert is_asleep(box, name)
 
 
@@ -233,9 +233,14 @@ def test_changes_of_a_sleeping_app_go_live_and_leave_it_awake(box: Box, sleepy: 
     assert box.get(sleepy).text == "hello" and states(box, sleepy) == {"web.1": "running"}
     ok(box, "deploy:set", sleepy, "strategy", "canary")
     put_to_sleep(box, sleepy)
-    done = box.push(box.repository(app(f"{_SERVER}\nserve()", body="canary")), sleepy, "+main")
+    ok(box, "config:set", sleepy, "A=2")
+    assert box.get(sleepy).text == "hello" and states(box, sleepy) == {"web.1": "running"}
+    ok(box, "deploy:set", sleepy, "strategy", "rolling")
+    put_to_sleep(box, sleepy)
+    done = box.push(box.repository(app(f"{_SERVER}\nserve()", body="pushed")), sleepy, "+main")
     assert done.status == 0, done.all
-    assert box.get(sleepy).text == "canary" and states(box, sleepy) == {"web.1": "running"}
+    assert "is asleep; it is woken" in done.all and told(box, sleepy, "app.woke")[-1]["reason"] == "a push"
+    assert box.get(sleepy).text == "pushed" and states(box, sleepy) == {"web.1": "running"}
     put_to_sleep(box, sleepy)
     ok(box, "ps:stop", sleepy)
     assert box.get(sleepy).status == 503 and not box.json("apps:info", sleepy)["asleep"]
@@ -247,6 +252,17 @@ def test_changes_of_a_sleeping_app_go_live_and_leave_it_awake(box: Box, sleepy: 
     ok(box, "sleep:off", "renamed")
     assert states(box, "renamed") == {"web.1": "running"} and box.json("sleep:report") == []
     assert eventually(lambda: box.differences() == [])
+
+
+def test_without_holding_it_is_woken_all_the_same(box: Box, sleepy: str) -> None:
+    name = "renamed"
+    ok(box, "sleep:set", name, "after=1h", "hold=0")
+    put_to_sleep(box, name)
+    answer = box.get(name, headers={"Accept": "application/json"})
+    assert (answer.status, json.loads(answer.text)["code"]) == (503, "waking")
+    eventually(lambda: not box.json("sleep:report", name)["asleep"])
+    assert box.get(name).status == 200
+    assert told(box, name, "app.woke")[-1]["reason"] == "a request came"
 
 
 def test_an_app_that_does_not_start_again_is_told_of(box: Box) -> None:

@@ -51,12 +51,15 @@ local function wait(app, seconds)
                 return true
             end
         else
-            if not route.hold or dict:get("failed:" .. app) or time >= deadline or workers.is_orphan() then
+            if not route.hold or dict:get("failed:" .. app) or workers.is_orphan() then
                 return false
             end
             if time >= noted + RENEW then
                 note(app)
                 noted = time
+            end
+            if time >= deadline then
+                return false
             end
         end
         ngx.sleep(max(STEP, held[app] / MOST_LOOKS))
