@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import io
 import tarfile
+import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import IO, Any
@@ -86,10 +87,16 @@ def check(file: IO[bytes], most: float) -> Contents:
     return found
 
 
-def cleaned(file: IO[bytes], folder: str, owner: Owner) -> Iterator[bytes]:
-    """The members of a checked archive below `folder`, all of `owner`, as a tar."""
-    for part in [*reversed(PurePosixPath(folder).parents), PurePosixPath(folder)][1:]:
-        yield _header(_entry(str(part), tarfile.DIRTYPE, 0o755, owner))
+def cleaned(file: IO[bytes], folder: str, owner: Owner, missing: Sequence[str] = ()) -> Iterator[bytes]:
+    """The members of a checked archive below `folder`, all of `owner`, as a tar.
+
+    `missing` are the directories on the way that are to be made, `folder` perhaps among them. Those that exist must not
+    be in the tar: the engine would change their mode, owner and time.
+    """
+    for part in missing:
+        made = _entry(part, tarfile.DIRTYPE, 0o755, owner)
+        made.mtime = int(time.time())
+        yield _header(made)
     for entry, content in _members(file, _EndSeen()):
         if not (path := clean(entry.name)):
             continue
