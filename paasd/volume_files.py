@@ -86,6 +86,7 @@ class VolumeFiles:
             progress.step(f"Receiving files for {volume.name}")
             async with asyncio.timeout(_IMPORT_TIMEOUT):
                 await self._receive(file, data, room)
+                room = min(room, self._free())  # the archive lies on the disk by now
                 contents = await self._in_thread(partial(volume_tar.check, file, room))
                 progress.detail(f"{contents.files} files, {contents.size / 1024**2:.1f} MiB")
                 async with self._volumes.opened(volume.engine_name, await self._image(volume)) as opened:
@@ -219,7 +220,10 @@ async def _place(opened: OpenVolume, volume: Volume, path: str) -> _Place:
         found = await opened.first(way)
         if found is None:
             return _Place(path, None, owner, tuple(ways[depth:]))
-        entry = await asyncio.to_thread(volume_tar.first_entry, found)
+        try:
+            entry = await asyncio.to_thread(volume_tar.first_entry, found)
+        except tarfile.TarError as error:
+            raise Conflict(f"what the engine tells of /{way} of {volume.name} cannot be read: {error}") from error
         kind, owner = (tarfile.REGTYPE if entry.isreg() else entry.type), (entry.uid, entry.gid)
         if depth < len(parts) and not entry.isdir():
             raise InvalidInput(f"/{way} of {volume.name} is no directory")
