@@ -163,8 +163,8 @@ class OpenVolume:
             yield answer.chunks()
 
     async def write(self, tar: AsyncIterator[bytes]) -> None:
-        """A tar whose names begin with `volume/`. The caller bounds the time. Raises Conflict for a directory that would
-        take the place of something else or the other way round; what came before that is written."""
+        """A tar whose names begin with `volume/`. The caller bounds the time. Raises Conflict for a directory that
+        would take the place of something else or the other way round; what came before that is written."""
         params = {"path": "/", "noOverwriteDirNonDir": "1"}
         try:
             async with self._engine.stream(
