@@ -337,7 +337,8 @@ class Daemon:
         )
         housekeeping = Housekeeping(config.keep, events, jobs, deployments, releases, builder)
         runs, enter = Runs(database, config.label), Enter(database, instances, driver)
-        in_use = (deployer.is_pushed_to, enter.is_inside)
+        forwards = Forwards(database, config.run, apps, releases, instances)
+        in_use = (deployer.is_pushed_to, enter.is_inside, forwards.are_open)
         sleeper = self._sleeper = Sleeper(database, sleep_rules, sleep, apps, instances, runs, edge, switches, in_use)
         one_offs = self._one_offs = OneOffs(
             database, config, releases, domains, driver, networks, storage, resources, runs
@@ -374,7 +375,6 @@ class Daemon:
         )
         receive = Receive(config, apps, lifecycle, previews, repositories, sessions, deployer, sleeper)
         self._intake = Intake(config, repositories, sessions)
-        forwards = Forwards(database, config.run, apps, releases, instances)
         doors = Doors(database, self._keys, self._users, sessions, receive, run_command, forwards)
         self._ssh = (
             OpenSsh(config.ssh, config.keys_dir, config.run_dir, doors)

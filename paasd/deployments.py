@@ -223,11 +223,22 @@ class Deployments:
 
 
 async def succeed(
-    tx: Transaction, app: App, deployment: Deployment, *, draining: bool, watch_until: float | None
+    tx: Transaction,
+    app: App,
+    deployment: Deployment,
+    *,
+    draining: bool,
+    watch_until: float | None,
+    baseline: Mapping[str, Any] | None,
 ) -> None:
-    """In the transaction that makes the release live."""
+    """In the transaction that makes the release live. `baseline`: what the edge had counted at the switch."""
     await _enter(tx, app, deployment, Phase.DRAINING if draining else Phase.LIVE)
-    await tx.execute("UPDATE deployments SET watch_until = ? WHERE id = ?", watch_until, deployment.id)
+    await tx.execute(
+        "UPDATE deployments SET watch_until = ?, baseline = ? WHERE id = ?",
+        watch_until,
+        json.dumps(baseline) if baseline is not None else None,
+        deployment.id,
+    )
     await _finish(tx, app, deployment, Status.SUCCEEDED)
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
 
 from paasd import events
 from paasd.apps import Apps
@@ -22,6 +25,18 @@ _CHUNK = 64 * 1024
 _OUTPUT = 1
 
 
+class Forward:
+    """A connection to an instance. Its app counts as used until `end`, which must be called once, on the loop."""
+
+    def __init__(self, connection: socket.socket, end: Callable[[], None]) -> None:
+        self.connection = connection
+        self._end = end
+
+    def end(self) -> None:
+        self.connection.close()
+        self._end()
+
+
 class Forwards:
     """Where a connection goes is looked up in the database: nothing of what the client says is ever connected to."""
 
@@ -33,11 +48,16 @@ class Forwards:
         self._apps = apps
         self._releases = releases
         self._instances = instances
+        self._open: Counter[str] = Counter()
+        """How many there are to instances of an app, by its id."""
 
-    async def open(self, actor: Actor, host: str, port: int | None) -> socket.socket:
+    def are_open(self, app: App) -> bool:
+        return app.id in self._open
+
+    async def open(self, actor: Actor, host: str, port: int | None) -> Forward:
         """A connection to `blog`, `blog.worker` or `blog.web.2`; no port: the app's own. Raises NotFound for what is no
         app of the actor's organization, Forbidden for another port or without the right to run commands there,
-        Conflict when nothing listens."""
+        Conflict when nothing listens or it sleeps."""
         name, _, title = host.partition(".")
         try:
             app = await self._apps.get(actor.organization_id, name)
@@ -50,8 +70,26 @@ class Forwards:
         own = (release.port if release else None) or self._run.port
         if port not in (None, own):
             raise Forbidden(f"the port of {app.name} is {own}, and no other is forwarded", hint=f"Use {name}:{own}")
-        row = await self._instance(app, release, title)
-        found = await _connected(row, own)
+        self._open[app.id] += 1
+        try:
+            row = await self._instance(app, release, title)
+            connection = await _connected(row, own)
+        except BaseException:
+            self._leave(app)
+            raise
+        forward = Forward(connection, partial(self._leave, app))
+        try:
+            await self._record(actor, app, row)
+        except BaseException:
+            forward.end()
+            raise
+        return forward
+
+    def _leave(self, app: App) -> None:
+        self._open[app.id] -= 1
+        self._open += Counter()  # forgets those at zero
+
+    async def _record(self, actor: Actor, app: App, row: InstanceRow) -> None:
         async with self._database.transaction() as tx:
             await events.record(
                 tx,
@@ -61,7 +99,6 @@ class Forwards:
                 app=app.name,
                 instance=f"{row.process_type}.{row.number}",
             )
-        return found
 
     async def _instance(self, app: App, release: Release | None, title: str) -> InstanceRow:
         """The one that is named, or the first of web, or the first."""
@@ -69,7 +106,10 @@ class Forwards:
         if release is None or not live:
             raise Conflict(f"nothing of {app.name} runs", hint=f"Look at: ps:report {app.name}")
         types = [row.process_type for row in live]
-        return await self._instances.find(app, title or ("web" if "web" in types else types[0]))
+        row = await self._instances.find(app, title or ("web" if "web" in types else types[0]))
+        if row.asleep:
+            raise Conflict(f"{app.name} is asleep", hint=f"Wake it first with: ps:wake {app.name}")
+        return row
 
 
 async def _connected(row: InstanceRow, port: int) -> socket.socket:
@@ -90,8 +130,9 @@ async def _connected(row: InstanceRow, port: int) -> socket.socket:
 class Forwarded:
     """A connection as a conversation; see `drivers.base.OneOff`. Ends by itself after `idle` seconds without a byte."""
 
-    def __init__(self, connection: socket.socket, idle: float) -> None:
-        self._connection = connection
+    def __init__(self, forward: Forward, idle: float) -> None:
+        self._forward = forward
+        self._connection = forward.connection
         self._idle = idle
         self._used = asyncio.get_running_loop().time()
 
@@ -131,4 +172,4 @@ class Forwarded:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        self._connection.close()
+        self._forward.end()

@@ -22,6 +22,7 @@ from paasd.clock import steady
 from paasd.database import Database, Transaction, now
 from paasd.deploy_settings import DeploymentSettings, Strategy
 from paasd.deployments import Deployment, Deployments, succeed
+from paasd.errors import EdgeError
 from paasd.models import App, Phase, Release, Route
 from paasd.progress import Progress
 from paasd.quota_gate import Asking
@@ -30,6 +31,7 @@ from paasd.recreate import Recreate
 from paasd.release import Releases
 from paasd.route.domains import Domains
 from paasd.route.edge import Edge
+from paasd.route.traffic import Traffic
 from paasd.routing import Routing
 from paasd.run.instances import Farewell, InstanceRow, Instances, mark_live, mark_retiring, wanted_instances
 from paasd.run.networks import Networks
@@ -198,17 +200,28 @@ class GoLive:
         await self._deployments.enter(app, switch.deployment, Phase.SWITCHING)
         before = await self._routing.of(app)
         route = self._routing.to(app, launch.release, [*switch.keep, *launch.rows])
+        # Before the first request to the new release, or its errors would count as the old one's.
+        traffic = await self._traffic(switch)
         try:
             await self._edge.set_route(Route(app.name) if app.stopped else route)
             await failpoints.hit("after-route")
             async with self._database.transaction() as tx:
-                await self._commit(tx, switch)
+                await self._commit(tx, switch, traffic)
         except BaseException:
             await self._switch_back(before)
             raise
         await failpoints.hit("after-commit")
         for row in await self._instances.of(app, "retiring"):
             self._retirement.begin(row)
+
+    async def _traffic(self, switch: _Switch) -> Traffic | None:
+        """What the release before had, where the new one is watched."""
+        if not _is_watched(switch):
+            return None
+        try:
+            return Traffic.of(switch.launch.app.name, await self._edge.counters())
+        except EdgeError:
+            return None  # the watch begins to count later then
 
     async def _switch_back(self, route: Route) -> None:
         """An edge that cannot be told now is told by the reconciler; why the switch failed must not be hidden by it."""
@@ -217,7 +230,7 @@ class GoLive:
         except Exception as error:
             _log.warning("%s: the edge does not take the old route back yet: %s", route.app, error)
 
-    async def _commit(self, tx: Transaction, switch: _Switch) -> None:
+    async def _commit(self, tx: Transaction, switch: _Switch, traffic: Traffic | None) -> None:
         app, settings, change, at = switch.launch.app, switch.launch.settings, switch.change, steady()
         farewell = Farewell(at + settings.drain, at + max(settings.drain, settings.stream_drain), settings.stop_timeout)
         for row in switch.launch.rows:
@@ -231,9 +244,10 @@ class GoLive:
             now() if change.tasks else None,
             app.id,
         )
-        watched = change.watched and not change.keep_fitting and not app.stopped and settings.watch
-        watch_until = at + settings.watch if watched else None
-        await succeed(tx, app, switch.deployment, draining=bool(switch.old), watch_until=watch_until)
+        watch_until = at + settings.watch if _is_watched(switch) else None
+        baseline = vars(traffic) if traffic else None
+        draining = bool(switch.old)
+        await succeed(tx, app, switch.deployment, draining=draining, watch_until=watch_until, baseline=baseline)
         if change.on_live:
             await change.on_live(tx)
 
@@ -253,6 +267,11 @@ class GoLive:
             for row in rows:
                 await mark_retiring(tx, row.name, Farewell.now())
         await self._edge.set_route(Route(app.name))
+
+
+def _is_watched(switch: _Switch) -> bool:
+    change, launch = switch.change, switch.launch
+    return change.watched and not change.keep_fitting and not launch.app.stopped and bool(launch.settings.watch)
 
 
 def _strategy(wanted: Strategy, change: Change, live: Sequence[InstanceRow]) -> Strategy:

@@ -43,6 +43,8 @@ class _Place:
     path: str
     kind: bytes | None
     owner: volume_tar.Owner
+    missing: tuple[str, ...] = ()
+    """The directories on the way, the path itself included, that are not there."""
 
 
 class VolumeFiles:
@@ -84,6 +86,7 @@ class VolumeFiles:
             progress.step(f"Receiving files for {volume.name}")
             async with asyncio.timeout(_IMPORT_TIMEOUT):
                 await self._receive(file, data, room)
+                room = min(room, self._free())  # the archive lies on the disk by now
                 contents = await self._in_thread(partial(volume_tar.check, file, room))
                 progress.detail(f"{contents.files} files, {contents.size / 1024**2:.1f} MiB")
                 async with self._volumes.opened(volume.engine_name, await self._image(volume)) as opened:
@@ -91,7 +94,8 @@ class VolumeFiles:
                     if place.kind not in (None, tarfile.DIRTYPE):
                         raise InvalidInput(f"{path} of {volume.name} is no directory")
                     folder = f"{INSIDE}/{path}".rstrip("/")
-                    await opened.write(self._in_pieces(volume_tar.cleaned(file, folder, place.owner)))
+                    missing = [f"{INSIDE}/{part}" for part in place.missing]
+                    await opened.write(self._in_pieces(volume_tar.cleaned(file, folder, place.owner, missing)))
         await self._record(actor, "volume.imported", volume, path, files=contents.files, size=contents.size)
         await self._written()
         return contents
@@ -211,14 +215,18 @@ class _Blocking:
 async def _place(opened: OpenVolume, volume: Volume, path: str) -> _Place:
     """Every directory on the way is looked at: through a link one would see what is not of the volume."""
     kind, owner, parts = b"", (0, 0), path.split("/") if path else []
-    for depth in range(len(parts) + 1):
-        found = await opened.first("/".join(parts[:depth]))
+    ways = ["/".join(parts[:depth]) for depth in range(len(parts) + 1)]
+    for depth, way in enumerate(ways):
+        found = await opened.first(way)
         if found is None:
-            return _Place(path, None, owner)
-        entry = await asyncio.to_thread(volume_tar.first_entry, found)
+            return _Place(path, None, owner, tuple(ways[depth:]))
+        try:
+            entry = await asyncio.to_thread(volume_tar.first_entry, found)
+        except tarfile.TarError as error:
+            raise Conflict(f"what the engine tells of /{way} of {volume.name} cannot be read: {error}") from error
         kind, owner = (tarfile.REGTYPE if entry.isreg() else entry.type), (entry.uid, entry.gid)
         if depth < len(parts) and not entry.isdir():
-            raise InvalidInput(f"/{'/'.join(parts[:depth])} of {volume.name} is no directory")
+            raise InvalidInput(f"/{way} of {volume.name} is no directory")
     return _Place(path, kind, owner)
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import io
 import tarfile
+import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import IO, Any
@@ -38,27 +39,36 @@ class Contents:
     size: int = 0
     _kinds: dict[str, bytes] = field(default_factory=dict)
     _names: int = 0
+    _members: int = 0
+    """Those that name nothing but the folder itself included: reading them takes as long."""
 
     def take(self, entry: tarfile.TarInfo, most: float) -> None:
         """Raises InvalidInput for a member that must not be unpacked."""
         path = clean(entry.name)
-        if not path:
-            return
-        _check_path(path)
-        if path in self._kinds and not (entry.isdir() and self._kinds[path] == tarfile.DIRTYPE):
-            raise _wrong(path, "is there twice")
-        self._check_kind(path, entry)
-        self._kinds[path] = tarfile.DIRTYPE if entry.isdir() else entry.type
-        self.files += 1
-        self.size += entry.size if entry.isreg() else 0
-        self._names += len(path)
-        if self.files > MAX_MEMBERS or self._names > _MAX_NAMES:
+        self._members += 1
+        if path:
+            self._take_named(path, entry)
+        elif not entry.isdir():
+            raise _wrong(entry.name, "is the folder itself, but no directory")
+        if self._members > MAX_MEMBERS or self._names > _MAX_NAMES:
             raise InvalidInput(f"the archive holds more than {MAX_MEMBERS} files", hint="Send it in several pieces.")
         if self.size > most:
             raise InvalidInput(
                 f"the archive unpacks to more than the {max(0, most) / 1024**2:.0f} MiB that there is room for",
                 hint="What bounds it: storage:info, quota:report, and the free space of the disk.",
             )
+
+    def _take_named(self, path: str, entry: tarfile.TarInfo) -> None:
+        _check_path(path)
+        if path in self._kinds and not (entry.isdir() and self._kinds[path] == tarfile.DIRTYPE):
+            raise _wrong(path, "is there twice")
+        if entry.size < 0:
+            raise _wrong(path, "has a negative size")
+        self._check_kind(path, entry)
+        self._kinds[path] = tarfile.DIRTYPE if entry.isdir() else entry.type
+        self.files += 1
+        self.size += entry.size if entry.isreg() else 0
+        self._names += len(path)
 
     def _check_kind(self, path: str, entry: tarfile.TarInfo) -> None:
         for parent in PurePosixPath(path).parents:
@@ -86,10 +96,16 @@ def check(file: IO[bytes], most: float) -> Contents:
     return found
 
 
-def cleaned(file: IO[bytes], folder: str, owner: Owner) -> Iterator[bytes]:
-    """The members of a checked archive below `folder`, all of `owner`, as a tar."""
-    for part in [*reversed(PurePosixPath(folder).parents), PurePosixPath(folder)][1:]:
-        yield _header(_entry(str(part), tarfile.DIRTYPE, 0o755, owner))
+def cleaned(file: IO[bytes], folder: str, owner: Owner, missing: Sequence[str] = ()) -> Iterator[bytes]:
+    """The members of a checked archive below `folder`, all of `owner`, as a tar.
+
+    `missing` are the directories on the way that are to be made, `folder` perhaps among them. Those that exist must not
+    be in the tar: the engine would change their mode, owner and time.
+    """
+    for part in missing:
+        made = _entry(part, tarfile.DIRTYPE, 0o755, owner)
+        made.mtime = int(time.time())
+        yield _header(made)
     for entry, content in _members(file, _EndSeen()):
         if not (path := clean(entry.name)):
             continue

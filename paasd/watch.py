@@ -5,9 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
 
 from paasd.apps import Apps
 from paasd.changes import Changes
@@ -19,8 +16,8 @@ from paasd.errors import NotFound, PaasdError
 from paasd.models import Actor, App
 from paasd.progress import Progress
 from paasd.release import Releases
-from paasd.route.control import AppCounters
 from paasd.route.edge import Edge
+from paasd.route.traffic import Traffic
 from paasd.run.health import crashes
 from paasd.run.instances import Instances
 
@@ -31,38 +28,6 @@ _CRASHES = 3
 _LEAST_REQUESTS, _LEAST_ERRORS = 20, 10
 _LEAST_SHARE, _TIMES = 0.05, 3.0
 """An error share counts as far above the old one when it is over both 5 % and three times that."""
-
-
-@dataclass(frozen=True)
-class Traffic:
-    """What was answered, and how much of it with 5xx."""
-
-    requests: int = 0
-    errors: int = 0
-
-    @classmethod
-    def of(cls, app: str, counters: Mapping[str, AppCounters]) -> Traffic:
-        """What the release that is live had: not its successor's canary, and not what came while nothing ran."""
-        all_, *others = (cls._counted(counters.get(name)) for name in (app, f"{app}~", f"{app}!"))
-        return cls(all_.requests - sum(o.requests for o in others), all_.errors - sum(o.errors for o in others))
-
-    @classmethod
-    def _counted(cls, counters: AppCounters | None) -> Traffic:
-        return cls(counters.requests, counters.statuses["5xx"]) if counters else cls()
-
-    @classmethod
-    def at(cls, baseline: Mapping[str, Any] | None) -> Traffic | None:
-        return cls(**baseline) if baseline is not None else None
-
-    def since(self, earlier: Traffic | None) -> Traffic:
-        """What came after `earlier`; nothing when that is not known, or when Nginx began to count anew."""
-        if earlier is None or earlier.requests > self.requests or earlier.errors > self.errors:
-            return Traffic()
-        return Traffic(self.requests - earlier.requests, self.errors - earlier.errors)
-
-    @property
-    def share(self) -> float:
-        return self.errors / self.requests if self.requests else 0.0
 
 
 def too_many_errors(new: Traffic, old: Traffic) -> str | None:
@@ -131,7 +96,7 @@ class Watch:
 
     async def _judge(self, app: App, deployment: Deployment, traffic: Traffic) -> None:
         start = Traffic.at(deployment.baseline)
-        if start is None:
+        if start is None:  # the edge did not tell at the switch
             await self._deployments.set_baseline(deployment, vars(traffic))
             start = traffic
         before = await self._deployments.watched_before(deployment)

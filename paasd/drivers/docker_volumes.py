@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
+import re
 import secrets
 import tarfile
 from collections.abc import AsyncIterator
@@ -17,7 +18,7 @@ from typing import Any
 
 from paasd.docker_engine import DockerEngine
 from paasd.drivers.docker_containers import INSTANCE, ROLE, mount_options
-from paasd.errors import EngineConflict, EngineError, EngineNotFound
+from paasd.errors import Conflict, EngineConflict, EngineError, EngineNotFound
 from paasd.models import Mount
 
 _log = logging.getLogger(__name__)
@@ -30,6 +31,8 @@ _BEGINNING = 8192
 _COPY_IDLE = 120.0
 """Seconds without a byte after which a copy counts as hung."""
 _SIZES_TIMEOUT = 120.0
+_IN_THE_WAY = re.compile(r'cannot overwrite ((?:non-)?directory) "/volume/(.*?)" with ')
+"""What the engine says to `noOverwriteDirNonDir`."""
 
 
 class DockerVolumes:
@@ -160,12 +163,27 @@ class OpenVolume:
             yield answer.chunks()
 
     async def write(self, tar: AsyncIterator[bytes]) -> None:
-        """A tar whose names begin with `volume/`. The caller bounds the time."""
-        async with self._engine.stream(
-            "PUT", f"/containers/{self._carrier}/archive", params={"path": "/"}, data=tar, open_timeout=None
-        ) as answer:
-            async for _ in answer.chunks():
-                pass
+        """A tar whose names begin with `volume/`. The caller bounds the time. Raises Conflict for a directory that
+        would take the place of something else or the other way round; what came before that is written."""
+        params = {"path": "/", "noOverwriteDirNonDir": "1"}
+        try:
+            async with self._engine.stream(
+                "PUT", f"/containers/{self._carrier}/archive", params=params, data=tar, open_timeout=None
+            ) as answer:
+                async for _ in answer.chunks():
+                    pass
+        except EngineError as error:
+            if found := _IN_THE_WAY.search(error.detail):
+                raise _in_the_way(*found.groups()) from error
+            raise
+
+
+def _in_the_way(kind: str, path: str) -> Conflict:
+    there, new = ("a directory", "none") if kind == "directory" else ("no directory", "one")
+    return Conflict(
+        f"/{path} is {there} in the volume and {new} in the archive, so the import ended there",
+        hint="What came before it in the archive is written. Move one of the two away, and import again.",
+    )
 
 
 def _directory(path: str, uid: int, gid: int) -> bytes:

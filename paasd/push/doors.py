@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Sequence
 
 from paasd import events
 from paasd.database import Database
 from paasd.errors import PaasdError
-from paasd.forward import Forwards
+from paasd.forward import Forward, Forwards
 from paasd.identity.sessions import Sessions
 from paasd.identity.ssh_keys import SshKeys
 from paasd.identity.users import Users
@@ -54,7 +53,7 @@ class Doors:
     async def git(self, session: Session, service: str, app: str) -> GitService:
         return await self._receive.git_service(session, service, app)
 
-    async def forward(self, actor: Actor, host: str, port: int) -> socket.socket:
+    async def forward(self, actor: Actor, host: str, port: int) -> Forward:
         return await self._forwards.open(actor, host, port)
 
     async def refused(self, session: Session, error: PaasdError) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from paasd.errors import PaasdError
+from paasd.forward import Forward
 from paasd.models import Actor
 
 
@@ -81,7 +81,7 @@ class FrontDoors(Protocol):
     async def git(self, session: Session, service: str, app: str) -> GitService:
         """Authorize `git-receive-pack` or `git-upload-pack` on an app. Raises PaasdError."""
 
-    async def forward(self, actor: Actor, host: str, port: int) -> socket.socket:
+    async def forward(self, actor: Actor, host: str, port: int) -> Forward:
         """A connection to the port of an app's instance. Raises PaasdError for everything else; Conflict when nothing
         listens there."""
 

@@ -122,6 +122,10 @@ class Pump(threading.Thread):
         for fd, events in ready.items():
             if fd in self._outputs and events & ~select.POLLOUT:
                 self._give_output(fd)
+        self._waited()
+
+    def _waited(self) -> None:
+        """Called after every wait, be it in vain."""
 
     def _can_send(self) -> bool:
         return self._left or bool(self._channel.send_ready())
@@ -214,11 +218,12 @@ class Pump(threading.Thread):
         poll.register(self.wake.fd, select.POLLIN)
         if self._input is not None and self._pending:
             poll.register(self._input, select.POLLOUT)
-        poll.poll(60_000)
+        poll.poll(self._patience)
         self.wake.reset()
         if self._channel.closed or not self._channel.transport.is_active():
             self._depart()
         self._take_input()
+        self._waited()
 
     def _depart(self) -> None:
         """The client is gone: close the input, throw away output until the session ends."""

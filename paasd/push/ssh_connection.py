@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from paasd.errors import Conflict, Forbidden, PaasdError
+from paasd.forward import Forward
 from paasd.models import Actor
 from paasd.names import shown
 from paasd.push.commands import MAX_COMMAND, protocol
@@ -55,8 +56,8 @@ class ChannelState:
     scheduled: bool = False
     session: Session | None = None
     pump: Pump | None = None
-    connection: socket.socket | None = None
-    """Where a forwarded channel goes, until its pump has it."""
+    forward: Forward | None = None
+    """Where a forwarded channel goes, until its pump has it. Whoever takes it from here ends it."""
 
     forwarded: bool = False
 
@@ -128,6 +129,8 @@ class Connection(ServerInterface):  # type: ignore[misc]
         return True
 
     def ended(self) -> None:
+        for state in self._channels.values():
+            self._tell_loop(self._on_loop_drop, state)
         self._tell_loop(self._on_end, self)
 
     # Channels
@@ -148,27 +151,30 @@ class Connection(ServerInterface):  # type: ignore[misc]
             return int(PROHIBITED)
         if self._open(forwarded=True) >= MAX_FORWARDS:
             return self._short(f"this connection has {MAX_FORWARDS} forwarded ones open already")
-        asked = asyncio.run_coroutine_threadsafe(self._on_loop_forward(self.identity, *destination), self._loop)
+        # With a command, so that nothing else can be asked of it.
+        state = ChannelState(command="", scheduled=True, forwarded=True)
+        asked = asyncio.run_coroutine_threadsafe(self._on_loop_forward(state, self.identity, *destination), self._loop)
         try:
-            connection = asked.result(_FORWARD_TIMEOUT)
+            asked.result(_FORWARD_TIMEOUT)
         except PaasdError as error:
             self.explanation = f"{error.detail}. {error.hint}".strip()
             return int(UNREACHABLE if isinstance(error, Conflict) else PROHIBITED)
         except (Exception, concurrent.futures.CancelledError):
             asked.cancel()
+            # It may have been done just then. The loop gets this after the cancelling.
+            self._tell_loop(self._on_loop_drop, state)
             log.exception("ssh: a connection could not be forwarded")
             return int(PROHIBITED)
-        # With a command, so that nothing else can be asked of it.
-        self._channels[chanid] = ChannelState(command="", scheduled=True, connection=connection, forwarded=True)
+        self._channels[chanid] = state
         return int(OPEN_SUCCEEDED)
 
     def opened(self, channel: Any) -> None:
-        state, identity = self._channels[channel.chanid], self.identity
-        if state.connection is not None and identity is not None:
-            ended = partial(self._tell_loop, self._handler.forwards.give_back, identity.key_id)
-            state.pump = ForwardPump(channel, state.connection, self._idle, ended)
-            state.connection = None
-            state.pump.start()
+        state = self._channels[channel.chanid]
+        if (forward := state.forward) is not None:
+            ended = partial(self._tell_loop, self._on_loop_end_forward, forward)
+            pump = ForwardPump(channel, forward.connection, self._idle, ended)
+            pump.start()
+            state.pump, state.forward = pump, None
 
     def _open(self, *, forwarded: bool) -> int:
         """How many channels of a kind there are."""
@@ -234,7 +240,7 @@ class Connection(ServerInterface):  # type: ignore[misc]
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
-    async def _on_loop_forward(self, identity: Identity, host: str, port: int) -> socket.socket:
+    async def _on_loop_forward(self, state: ChannelState, identity: Identity, host: str, port: int) -> None:
         """Raises PaasdError. The key may have been revoked since the connection began."""
         found = await self._doors.authenticate(identity.key_type, identity.blob)
         if not found:
@@ -242,12 +248,23 @@ class Connection(ServerInterface):  # type: ignore[misc]
             raise Forbidden("this key may not be used any more")
         self._handler.forwards.take(identity.key_id)
         try:
-            return await self._doors.forward(found[0], host, port)
+            state.forward = await self._doors.forward(found[0], host, port)
         except BaseException as error:
             self._handler.forwards.give_back(identity.key_id)
             if isinstance(error, PaasdError):
                 log.warning("ssh: %s: not forwarded to %s:%s: %s", found[0].name, shown(host), port, error.detail)
             raise
+
+    def _on_loop_drop(self, state: ChannelState) -> None:
+        """Of a channel that got no pump."""
+        forward, state.forward = state.forward, None
+        if forward is not None:
+            self._on_loop_end_forward(forward)
+
+    def _on_loop_end_forward(self, forward: Forward) -> None:
+        assert self.identity is not None
+        forward.end()
+        self._handler.forwards.give_back(self.identity.key_id)
 
     async def _run_guarded(self, channel: Any, state: ChannelState) -> None:
         try:

@@ -46,17 +46,36 @@ class _SocketEnds:
     def outputs(self, channel: Any) -> dict[int, Callable[[bytes], int]]:
         return {self._output: channel.send}
 
+    def close(self) -> None:
+        for fd in {self.input, self._output} - {None}:
+            os.close(fd)  # type: ignore[arg-type]
+
 
 class ForwardPump(Pump):
     """Ends when the app has closed its side, the client is gone, or nothing has moved for `idle` seconds."""
 
     def __init__(self, channel: Any, connection: socket.socket, idle: float, ended: Callable[[], None]) -> None:
-        super().__init__(channel, _SocketEnds(connection), lambda: None)
+        ends = _SocketEnds(connection)
+        try:
+            super().__init__(channel, ends, lambda: None)
+        except BaseException:
+            ends.close()
+            raise
+        self._outputs = dict.fromkeys(self._outputs, self._sent)
         self._finished = True  # there is no exit status to wait for
         self._idle = idle
         self._moved = time.monotonic()
         self._patience = max(100, min(self._patience, round(idle * 1000)))
         self._ended = ended
+
+    def start(self) -> None:
+        try:
+            super().start()
+        except BaseException:  # no thread to be had
+            for fd in {self._input, *self._outputs} - {None}:
+                os.close(fd)  # type: ignore[arg-type]
+            self.wake.close()
+            raise
 
     def run(self) -> None:
         try:
@@ -64,18 +83,22 @@ class ForwardPump(Pump):
         finally:
             self._ended()
 
-    def _turn(self) -> None:
-        super()._turn()
+    def _waited(self) -> None:
         if time.monotonic() - self._moved > self._idle:
             self._depart()
 
     def _write_pending(self) -> bool:
-        self._moved = time.monotonic()
-        return super()._write_pending()
+        before = len(self._pending)
+        done = super()._write_pending()
+        if len(self._pending) < before:
+            self._moved = time.monotonic()
+        return done
 
-    def _send(self, fd: int, data: bytes) -> None:
+    def _sent(self, data: bytes) -> int:
+        """Raises TimeoutError for a full window."""
+        sent = int(self._channel.send(data))
         self._moved = time.monotonic()
-        super()._send(fd, data)
+        return sent
 
     def _end_input(self) -> None:
         """The client has said all; the app may go on answering."""

@@ -7,6 +7,7 @@ business on the host.
 from __future__ import annotations
 
 import logging
+import re
 import socket
 from collections import Counter
 from typing import Any
@@ -81,11 +82,11 @@ class FailureHooks:
             "instance": f"{row.process_type}.{row.number}",
         }
         try:
-            return f"POST {_without_query(url)} answered {await self._answer(url, body)}"
+            return f"POST {_origin(url)} answered {await self._answer(url, body)}"
         except PaasdError as error:
-            return f"POST {_without_query(url)} was not sent: {error.detail}"
+            return f"POST {_origin(url)} was not sent: {_told(error.detail)}"
         except (TimeoutError, OSError, aiohttp.ClientError, ValueError) as error:
-            return f"POST {_without_query(url)} failed: {str(error)[:_MAX_TOLD] or type(error).__name__}"
+            return f"POST {_origin(url)} failed: {_told(str(error)) or type(error).__name__}"
 
     async def _answer(self, url: str, body: dict[str, Any]) -> int:
         host, _, address = await look_up(url)
@@ -123,6 +124,12 @@ class _Pinned(AbstractResolver):
         """There is nothing to close."""
 
 
-def _without_query(url: str) -> str:
-    """It may hold a token."""
-    return url.partition("?")[0].rpartition("@")[2][:200]
+def _told(error: str) -> str:
+    """What repeats an address repeats its tokens."""
+    return error[:_MAX_TOLD] if "://" not in error else "the address is not right"
+
+
+def _origin(url: str) -> str:
+    """Scheme and host: path, query and user may be tokens."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{re.split(r'[/?#]', rest)[0].rpartition('@')[2]}"[:200]

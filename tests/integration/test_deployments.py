@@ -447,6 +447,17 @@ def test_a_release_that_answers_with_errors_is_rolled_back(box: Box, name: str) 
     assert "were answered with 5xx" in box.json("deployments", name)[1]["reason"]
 
 
+def test_errors_before_the_first_look_at_a_release_count_as_its_own(box: Box, name: str) -> None:
+    repository = pushed(box, name, app())
+    bad = app(body="bad")
+    bad["app.py"] = bad["app.py"].replace("self.send_response(200)", "self.send_response(500)")
+    bad["app.json"] = '{"healthchecks": {"web": [{"type": "startup", "uptime": 1}]}}'
+    push_again(box, name, repository, bad)
+    assert {box.get(name).status for _ in range(60)} == {500}, "and none afterwards"
+    eventually(lambda: box.json("releases", name)[0]["description"] == "Rollback to v1", 60)
+    eventually(lambda: box.get(name).status == 200)
+
+
 def test_a_release_is_left_alone_when_nobody_watches(box: Box, name: str) -> None:
     repository = pushed(box, name, app())
     ok(box, "deploy:set", name, "watch", "0")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import http.client
 import json
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -152,13 +154,39 @@ def test_workers_may_sleep_too_and_commands_keep_it_awake(box: Box, sleepy: str)
     assert set(states(box, sleepy).values()) == {"asleep"}
     entered = box.ssh("enter", sleepy, "web.1", "true")
     assert entered.status != 0 and "is asleep" in entered.err and "ps:wake" in entered.err
+    refused = box.ssh("ps:forward", sleepy)
+    assert refused.status == 1 and "sleepy is asleep" in refused.err and "ps:wake sleepy" in refused.err, refused
     assert "is awake after" in ok(box, "ps:wake", sleepy)
     assert set(states(box, sleepy).values()) == {"running"}
+    with _forwarded(box, sleepy):
+        refused = box.ssh("sleep:now", sleepy)
+        assert refused.status == 1 and "cannot sleep now" in refused.err, refused
+    put_to_sleep_soon(box, sleepy)
+    ok(box, "ps:wake", sleepy)
     ok(box, "run:detached", sleepy, "sleep", "60")
     refused = box.ssh("sleep:now", sleepy)
     assert refused.status != 0 and "runs a command" in refused.err
     ok(box, "run:stop", sleepy, "1")
     ok(box, "sleep:set", sleepy, "workers=no")
+
+
+@contextmanager
+def _forwarded(box: Box, name: str) -> Iterator[None]:
+    """A connection to its port by `ssh -W`, with nothing on it."""
+    words = [*box.ssh_command(), "-p", str(box.ssh_port), "-W", f"{name}:5000", f"{box.user}@127.0.0.1"]
+    process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    try:
+        eventually(lambda: process.poll() is not None or bool(told(box, name, "app.forwarded")))
+        assert process.poll() is None
+        yield
+    finally:
+        process.kill()
+        process.communicate(timeout=20)
+
+
+def put_to_sleep_soon(box: Box, name: str) -> None:
+    eventually(lambda: box.ssh("sleep:now", name).status == 0, 30)
+    assert is_asleep(box, name)
 
 
 def test_what_was_done_to_its_containers_is_put_right(box: Box, sleepy: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import subprocess
 import tarfile
 import time
@@ -226,6 +227,55 @@ def test_files_go_in_and_out(box: Box, tmp_path: Path) -> None:
     eventually(lambda: not carriers(box))
     assert "half" not in str(names_of(piped(box, ["storage:export", "pages"]).stdout))
     assert {"volume.imported", "volume.exported"} <= {event["type"] for event in box.json("events")}
+
+
+def test_an_import_leaves_directories_that_exist_as_they_are(box: Box) -> None:
+    (root,) = (inside(box, name) for name in volumes(box) if (inside(box, name) / "deep").is_dir())
+    kept = root / "kept"
+    for directory in (kept, kept / "data"):
+        directory.mkdir()
+        directory.chmod(0o700)
+        os.chown(directory, 999, 998)
+    before = [_state(path) for path in (root, kept, kept / "data")]
+    assert piped(box, ["storage:import", "pages", "/kept/data/new"], a_tar(file=b"1")).returncode == 0
+    assert piped(box, ["storage:import", "pages", "/kept/data"], a_tar(file=b"2")).returncode == 0
+    assert piped(box, ["storage:import", "pages"], a_tar(file=b"3")).returncode == 0
+    assert [_state(path) for path in (root, kept, kept / "data")] == before
+    assert _state(kept / "data" / "new") == (0o755, 999, 998), "what is made belongs to whoever owns the place"
+    assert time.time() - (kept / "data" / "new").stat().st_mtime < 3600
+    shutil.rmtree(kept)
+    (root / "file").unlink()
+
+
+def test_files_and_directories_do_not_take_each_others_place(box: Box) -> None:
+    before = piped(box, ["storage:export", "pages"]).stdout
+    done = piped(box, ["storage:import", "pages"], a_tar(deep=b"1"))
+    assert done.returncode == 1 and b"/deep is a directory in the volume and none in the archive" in done.stderr, done
+    link = tarfile.TarInfo("deep")
+    link.type, link.linkname = tarfile.SYMTYPE, "copy"
+    done = piped(box, ["storage:import", "pages"], tar_of(link))
+    assert done.returncode == 1 and b"/deep is a directory" in done.stderr, done
+    folder = tarfile.TarInfo("notes")
+    folder.type = tarfile.DIRTYPE
+    done = piped(box, ["storage:import", "pages"], tar_of(folder))
+    assert done.returncode == 1 and b"/notes is no directory in the volume and one in the archive" in done.stderr, done
+    assert names_of(piped(box, ["storage:export", "pages"]).stdout) == names_of(before)
+
+
+def inside(box: Box, volume: str) -> Path:
+    return Path(docker("GET", f"/volumes/{volume}")["Mountpoint"])
+
+
+def _state(path: Path) -> tuple[int, int, int]:
+    found = path.stat()
+    return found.st_mode & 0o7777, found.st_uid, found.st_gid
+
+
+def tar_of(entry: tarfile.TarInfo) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        archive.addfile(entry)
+    return buffer.getvalue()
 
 
 def test_hostile_archives_and_paths_write_nothing(box: Box) -> None:

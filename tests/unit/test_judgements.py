@@ -6,7 +6,8 @@ import pytest
 
 from paasd.canary import Answers, between, trouble, without
 from paasd.route.control import AppCounters
-from paasd.watch import Traffic, too_many_errors
+from paasd.route.traffic import Traffic
+from paasd.watch import too_many_errors
 
 
 def counters(requests: int, errors: int = 0, **latency: int) -> AppCounters:

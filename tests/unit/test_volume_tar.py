@@ -160,6 +160,39 @@ def test_too_many_members(monkeypatch: pytest.MonkeyPatch) -> None:
         check(tar(("a" * 50, b"")), MIB)
 
 
+def test_members_that_name_nothing_count_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("paasd.volume_tar.MAX_MEMBERS", 10)
+    with pytest.raises(InvalidInput, match="more than 10 files"):
+        check(tar(("file", b"1"), *(member("./", FOLDER) for _ in range(10))), MIB)
+    with pytest.raises(InvalidInput, match="no directory"):
+        check(tar(("file", b"1"), member(".", tarfile.REGTYPE)), MIB)
+
+
+@pytest.mark.parametrize("size", [-1, -511])
+def test_negative_sizes_are_refused(size: int) -> None:
+    entry = member("x", tarfile.REGTYPE)
+    entry.pax_headers = {"size": str(size)}
+    with pytest.raises(InvalidInput, match="negative size"):
+        check(tar(("file", b"1"), entry), MIB)
+
+
+def test_reading_ends_soon_after_the_file_is_closed() -> None:
+    """What frees the thread when an import runs out of time: it cannot be cancelled itself."""
+    archive = tar(("random", os.urandom(100_000)), ("end", b""), mode="w:gz")
+
+    class Closing(io.BytesIO):
+        reads = 0
+
+        def read(self, size: int | None = -1) -> bytes:
+            self.reads += 1
+            if self.reads == 4:
+                self.close()
+            return super().read(size)
+
+    with pytest.raises(InvalidInput, match="closed file"):
+        check(Closing(archive.getvalue()), MIB)
+
+
 @pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
 def test_what_is_good_is_written_anew_for_its_owner(mode: str, format: int) -> None:
@@ -171,8 +204,8 @@ def test_what_is_good_is_written_anew_for_its_owner(mode: str, format: int) -> N
     archive = tar(*entries, mode=mode, format=format)
     found = check(archive, 702)
     assert (found.files, found.size) == (7, 702)
-    written = unpacked(cleaned(archive, "volume/x", (1000, 1001)))
-    names = ["volume", "volume/x", "volume/x/a", "volume/x/a/one", "volume/x/a/link", "volume/x/b", "volume/x/c"]
+    written = unpacked(cleaned(archive, "volume/x", (1000, 1001), ["volume/x"]))
+    names = ["volume/x", "volume/x/a", "volume/x/a/one", "volume/x/a/link", "volume/x/b", "volume/x/c"]
     assert sorted(written) == sorted([*names, f"volume/x/{long}"])
     assert {(entry.uid, entry.gid) for entry in written.values()} == {(1000, 1001)}
     assert written["volume/x/a/one"].mode == 0o755, "nothing runs as somebody else"

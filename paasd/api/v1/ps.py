@@ -108,8 +108,8 @@ class PsResource:
         instance, port = call.request.query.get("instance"), call.number("port") or None
         host = f"{call.app.name}.{instance}" if instance else call.app.name
         async with conversation(call) as socket:
-            connection = await self._forwards.open(call.actor, host, port)
-            async with Forwarded(connection, self._forward_idle) as forwarded:
+            forward = await self._forwards.open(call.actor, host, port)
+            async with Forwarded(forward, self._forward_idle) as forwarded:
                 status = await converse(call, socket, forwarded)
             await socket.send_json({"exit": status})
         return socket

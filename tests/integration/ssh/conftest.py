@@ -12,13 +12,14 @@ import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from paasd.config import SshConfig
 from paasd.errors import NotFound, PaasdError
+from paasd.forward import Forward
 from paasd.models import Actor
 from paasd.push.openssh import OpenSsh
 from paasd.push.session import GitService, Session
@@ -39,6 +40,9 @@ class Doors:
         self.hold = asyncio.Event()
         self.refusals: list[tuple[str, str]] = []
         self.echo: tuple[str, int] | None = None
+        self.forwards = 0
+        self.forwarding: Callable[[], None] = lambda: None
+        """Called while a connection is being forwarded; blocks the loop."""
 
     def add(self, public: Path, actor: Actor, key_id: str) -> None:
         kind, blob, *_ = public.read_text().split()
@@ -57,14 +61,19 @@ class Doors:
             raise NotFound(f"no app {app}", hint="Create it with: apps:create")
         return GitService(self.repositories / app, {})
 
-    async def forward(self, actor: Actor, host: str, port: int) -> socket.socket:
+    async def forward(self, actor: Actor, host: str, port: int) -> Forward:
         """`echo:7` is what the test offers."""
         if (host, port) != ("echo", 7) or self.echo is None:
             raise NotFound(f"no app {host}:{port}")
         connection = socket.socket()
         connection.setblocking(False)
         await asyncio.get_running_loop().sock_connect(connection, self.echo)
-        return connection
+        self.forwards += 1
+        self.forwarding()
+        return Forward(connection, self._forward_ended)
+
+    def _forward_ended(self) -> None:
+        self.forwards -= 1
 
     async def refused(self, session: Session, error: PaasdError) -> None:
         self.refusals.append((session.command, error.detail))

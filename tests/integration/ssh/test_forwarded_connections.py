@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import subprocess
 import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
 from conftest import Client, Doors, eventually
 
 from paasd.config import SshConfig
+from paasd.push import ssh_connection, ssh_forward
 from paasd.push.ssh import EmbeddedSsh
+from paasd.push.ssh_channel import Wake
 from paasd.push.ssh_connection import MAX_FORWARDS
+from paasd.push.ssh_forward import _SocketEnds
 
 
 @pytest.fixture
@@ -26,7 +33,10 @@ def config() -> SshConfig:
 async def echo(doors: Doors) -> AsyncIterator[asyncio.Server]:
     """Says back what it hears, and `bye` once the other side has said all."""
 
+    answering: set[asyncio.StreamWriter] = set()
+
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answering.add(writer)
         try:
             while data := await reader.read(65536):
                 writer.write(data)
@@ -36,11 +46,13 @@ async def echo(doors: Doors) -> AsyncIterator[asyncio.Server]:
         except ConnectionError:
             pass
         await close(writer)
+        answering.discard(writer)
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     doors.echo = server.sockets[0].getsockname()
     yield server
     server.close()
+    await eventually(lambda: not answering)
 
 
 @pytest.fixture
@@ -114,6 +126,75 @@ async def test_there_are_only_so_many_and_places_come_back(forwarding: Path) -> 
         for _, opened in [*open_ones, (reader, writer)]:
             await close(opened)
         await eventually(lambda: not pumps())
+
+
+async def test_one_whose_client_stops_reading_is_closed_too(forwarding: Path, doors: Doors) -> None:
+    _, writer = await asyncio.open_unix_connection(str(forwarding))
+    writer.write(bytes(32 * 1024**2))  # more than fits between here and there; all of it comes back
+    await eventually(lambda: doors.forwards == 1)
+    await eventually(lambda: not pumps() and not doors.forwards)
+    writer.transport.abort()
+    await close(writer)
+
+
+async def test_places_come_back_when_no_pump_can_be_made(
+    embedded_client: Client, echo: asyncio.Server, doors: Doors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssh_forward, "MAX_PER_KEY", 1)
+
+    def no_descriptors(*_: object) -> None:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    for place, name in ((Wake, "__init__"), (_SocketEnds, "__init__"), (threading.Thread, "start")):
+        with monkeypatch.context() as broken:
+            doors.forwarding = partial(broken.setattr, place, name, no_descriptors)
+            assert await echoed(embedded_client) != b"xbye"
+        await eventually(lambda: not doors.forwards)
+    doors.forwarding = lambda: None
+    assert await echoed(embedded_client) == b"xbye"
+    await eventually(lambda: not doors.forwards)
+
+
+async def test_places_come_back_when_the_answer_comes_too_late(
+    embedded_client: Client, echo: asyncio.Server, doors: Doors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssh_forward, "MAX_PER_KEY", 1)
+    with monkeypatch.context() as impatient:
+        impatient.setattr(ssh_connection, "_FORWARD_TIMEOUT", 0.2)
+        doors.forwarding = partial(time.sleep, 1)
+        assert await echoed(embedded_client) == b""
+    doors.forwarding = lambda: None
+    assert not doors.forwards
+    assert await echoed(embedded_client) == b"xbye"
+    await eventually(lambda: not doors.forwards)
+
+
+async def test_places_come_back_when_the_client_leaves_meanwhile(
+    embedded_client: Client, echo: asyncio.Server, doors: Doors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssh_forward, "MAX_PER_KEY", 1)
+    process = subprocess.Popen(through(embedded_client), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+
+    def leave() -> None:
+        process.kill()
+        time.sleep(0.5)
+
+    doors.forwarding = leave
+    await asyncio.to_thread(process.communicate, timeout=30)
+    doors.forwarding = lambda: None
+    await eventually(lambda: not doors.forwards)
+    assert await echoed(embedded_client) == b"xbye"
+    await eventually(lambda: not doors.forwards)
+
+
+def through(client: Client) -> list[str]:
+    return client.argv(options=["-W", "echo:7"])
+
+
+async def echoed(client: Client) -> bytes:
+    """What a new client gets for an x."""
+    run = partial(subprocess.run, through(client), input=b"x", stdout=subprocess.PIPE, timeout=30, check=False)
+    return (await asyncio.to_thread(run)).stdout
 
 
 async def test_a_revoked_key_ends_what_it_forwards(forwarding: Path, embedded: EmbeddedSsh) -> None:
