@@ -207,6 +207,11 @@ def set_(cli: Cli, app: str, key: str, value: tuple[str, ...]) -> None:
     text = " ".join(value)
     if key == "client-ca" and not value and not os.isatty(cli.console.stdin):
         text = cli.console.read_all()
+        if not text.strip():
+            raise InvalidInput(
+                "no certificate comes on standard input, and nothing was changed",
+                hint=f"tls:set {app} client-ca < ca.pem, or let all clients in: tls:set {app} client-ca ''",
+            )
     cli.client.request("PATCH", app_path(app, "tls"), {"settings": {key: text or None}})
     shown = "what was given" if key == "client-ca" else text
     cli.console.print(f"-----> Set {key} of {app} to {shown}" if text else f"-----> Unset {key} of {app}")

@@ -119,6 +119,15 @@ def test_clients_need_a_certificate_of_the_apps_authority(
     assert b" 503 " in handshake(box.https_port, host, identity=me, send=GET % host.encode()).answer
     assert b" 400 " in handshake(box.https_port, host, send=GET % host.encode()).answer
     assert box.get(app).status == 308, "nor by plain HTTP, whatever the name"
+    for nothing in ("", " \n"):
+        done = box.ssh("tls:set", app, "client-ca", stdin=nothing)
+        assert done.status != 0 and "nothing was changed" in done.err, done
+    assert b" 400 " in handshake(box.https_port, host, send=GET % host.encode()).answer
+    try:
+        assert box.ssh("apps:clone", app, "certs-copy").status == 0
+        assert box.get("certs-copy").status == 308, "a clone lets in nobody else"
+    finally:
+        box.ssh("apps:destroy", "certs-copy", "--force")
     box.ssh("tls:set", app, "client-ca", "''")
     assert b" 503 " in handshake(box.https_port, host, send=GET % host.encode()).answer
 

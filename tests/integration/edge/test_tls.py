@@ -8,6 +8,7 @@ import os
 import signal
 import ssl
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -17,7 +18,7 @@ from aiohttp import web
 from paasd.errors import EdgeError
 from paasd.models import Route, Secret, Site
 from paasd.route.edge_tls import Served
-from tests.integration.edge.conftest import Bench
+from tests.integration.edge.conftest import Bench, running_edge
 from tests.tls import Authority, Handshake, handshake
 
 _REQUEST = b"GET / HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n"
@@ -199,6 +200,22 @@ async def test_clients_without_a_certificate_stay_out(bench: Bench, authority: A
     await bench.edge.sync_sites([Site("inner", ("inner.test",)), Site("outer", ("outer.test",))])
     assert (await shake(bench, "inner.test", send=request)).answer.endswith(b"secret")
     assert not list(files.iterdir())
+
+
+async def test_without_https_nobody_gets_to_an_app_that_wants_certificates(bench: Bench, authority: Authority) -> None:
+    async with running_edge(https=False) as (edge, _, http):
+        visitor = replace(bench.visitor, port=http.port)
+        for app, authorities in (("inner", authority.pem), ("outer", "")):
+            await edge.set_site(Site(app, (f"{app}.test",), client_ca=authorities))
+            await edge.set_route(Route(app, (await bench.apps.saying("secret"),), 1))
+        assert (await visitor.get("outer.test")) == (200, "secret")
+        for headers in ({}, {"Accept": "text/event-stream"}, {"Upgrade": "websocket", "Connection": "Upgrade"}):
+            status, text = await visitor.get("inner.test", "/any", **headers)
+            assert status == 403 and "secret" not in text
+        await edge.tls.set_challenge("token", "token.print")
+        challenge = "/.well-known/acme-challenge/"
+        assert await visitor.get("inner.test", f"{challenge}token") == (200, "token.print")
+        assert (await visitor.get("inner.test", f"{challenge}other"))[0] == 404
 
 
 async def test_http_2_and_websockets_reach_the_app_as_https(bench: Bench, authority: Authority) -> None:
