@@ -288,6 +288,36 @@ async def test_nginx_alone_serves_what_it_had_whatever_became_of_a_file(bench: B
     assert {name: serial(await shake(bench, f"{name}.test")) for name in names} == before
 
 
+async def test_a_certificate_that_the_edge_refuses_keeps_back_no_other(bench: Bench, authority: Authority) -> None:
+    await bench.edge.set_site(Site("blog", ("a.test", "z.test", "old.test")))
+    old, files = served(authority, "old", "old.test"), bench.directory / "tls"
+    await bench.edge.tls.sync([old], {})
+    huge = [Served(f"huge{number}", (f"h{number}.test",), Secret("x" * 10**6)) for number in range(40)]
+    good = [served(authority, id, f"{id}.test") for id in ("a", "z")]
+    with pytest.raises(EdgeError, match="507"):
+        await bench.edge.tls.sync([good[0], *huge, good[1]], {"blog": ["a.test"]})
+    for name in ("a.test", "z.test"):
+        await shake(bench, name, trust=authority.pem)
+    assert await refused(bench, "old.test"), "what is wanted no more went all the same"
+    async with bench.visitor.session.get(
+        bench.visitor.url(), headers={"Host": "a.test"}, allow_redirects=False
+    ) as response:
+        assert response.status == 308
+    taken = await bench.edge.tls.certificates()
+    assert {"a", "z"} < taken and len(taken) < 42
+    assert {path.stem for path in files.glob("*.pem")} == set((files / "index.txt").read_text().split()) == taken
+    await bench.edge.tls.sync(good[:1], {})
+    assert {path.stem for path in files.glob("*.pem")} == await bench.edge.tls.certificates() == {"a"}
+    assert not list(files.glob(".*")), "a key was left behind"
+
+
+async def test_keys_that_a_killed_daemon_left_half_written_are_removed(bench: Bench) -> None:
+    left = bench.directory / "tls" / ".0123.pem.new"
+    left.write_text("-----BEGIN PRIVATE KEY-----")
+    await bench.edge.start()
+    assert not left.exists()
+
+
 async def test_garbage_on_the_control_socket_harms_nobody(bench: Bench, authority: Authority) -> None:
     await bench.serve("blog", await bench.apps.saying("hello"))
     good = served(authority, "good", "blog.test")
