@@ -6,19 +6,25 @@ import asyncio
 import http.client
 import os
 import signal
+import socket
 import ssl
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psutil
 import pytest
 from aiohttp import web
 
+from paasd.config import HttpConfig
 from paasd.errors import EdgeError
 from paasd.models import Route, Secret, Site
+from paasd.route import processes
+from paasd.route.edge import Edge
 from paasd.route.edge_tls import Served
-from tests.integration.edge.conftest import Bench, running_edge
+from paasd.route.sites import tls_addresses
+from tests.integration.edge.conftest import TEMPLATES, Bench, free_port, running_edge
 from tests.tls import Authority, Handshake, handshake
 
 _REQUEST = b"GET / HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n"
@@ -216,6 +222,22 @@ async def test_without_https_nobody_gets_to_an_app_that_wants_certificates(bench
         challenge = "/.well-known/acme-challenge/"
         assert await visitor.get("inner.test", f"{challenge}token") == (200, "token.print")
         assert (await visitor.get("inner.test", f"{challenge}other"))[0] == 404
+
+
+async def test_plain_http_is_served_while_another_program_has_the_port_of_https(bench: Bench) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, TemporaryDirectory(prefix="edge-") as name:
+        http = HttpConfig(address="127.0.0.1", port=free_port(), https_port=taken.getsockname()[1])
+        edge = Edge(Path(name), TEMPLATES, http)
+        try:
+            await edge.start()
+            await edge.set_site(Site("blog", ("blog.test",)))
+            await edge.set_route(Route("blog", (await bench.apps.saying("hello"),), 1))
+            assert await replace(bench.visitor, port=http.port).get("blog.test") == (200, "hello")
+            assert tls_addresses(http) == []
+            assert await edge.set_site(Site("blog", ("blog.test", "more.test"))), "a reload works too"
+        finally:
+            await edge.stop()
+            processes.may_listen.cache_clear()  # the port may be another test's soon
 
 
 async def test_http_2_and_websockets_reach_the_app_as_https(bench: Bench, authority: Authority) -> None:
