@@ -96,11 +96,13 @@ class AppSettings:
         return {family.known(key): family.checked(key, value) if value else None for key, value in changes.items()}
 
 
-async def copy_settings(tx: Transaction, app: App, other: App, families: Collection[str] = ()) -> None:
-    """Give `other` the settings that `app` has, of these families or of all."""
+async def copy_settings(
+    tx: Transaction, app: App, other: App, families: Collection[str] = (), without: Collection[str] = ()
+) -> None:
+    """Give `other` the settings that `app` has, of these families or of all, `without` some keys."""
     rows = await tx.fetch("SELECT family, key, value FROM app_settings WHERE app_id = ?", app.id)
     for row in rows:
-        if (not families or row["family"] in families) and row["key"] not in PRIVATE:
+        if (not families or row["family"] in families) and row["key"] not in (*PRIVATE, *without):
             await put(tx, other, row["family"], row["key"], row["value"])
 
 

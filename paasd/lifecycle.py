@@ -147,6 +147,7 @@ class Lifecycle:
             await self._apps.set_checks(actor, copy, await self._apps.checks(app))
             async with self._database.transaction() as tx:
                 await copy_settings(tx, app, copy)
+            await self.set_site(copy)  # it was made before, and the settings may keep clients out
             if app.scale:
                 await self._apps.set_scale(actor, copy, app.scale)
             if app.deploy_branch:
@@ -167,7 +168,7 @@ class Lifecycle:
         for name in names:
             host = await self._domains.add(actor, app, name)
             try:
-                await self._set_site(app)
+                await self.set_site(app)
             except PaasdError:
                 await self._domains.remove(actor, app, host)
                 raise
@@ -175,7 +176,7 @@ class Lifecycle:
 
     async def remove_domain(self, actor: Actor, app: App, name: str) -> list[str]:
         await self._domains.remove(actor, app, name)
-        await self._set_site(app)
+        await self.set_site(app)
         return await self._domains.of(app)
 
     async def destroy(self, actor: Actor, app: App) -> None:
@@ -232,7 +233,8 @@ class Lifecycle:
             if isinstance(result, BaseException):
                 raise result
 
-    async def _set_site(self, app: App) -> None:
+    async def set_site(self, app: App) -> None:
+        """Make what the database says of an app's host names and TLS effective."""
         async with self._changing_edge:
             # Its present name: a site of the old one would come back.
             await self._edge.set_site(await self._domains.site(await self._apps.refresh(app)))

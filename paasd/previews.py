@@ -36,8 +36,10 @@ SETTINGS = Family(
     },
 )
 _DEFAULTS = {"ttl": str(7 * 86400), "limit": "5", "inherit": ""}
-_COPIED = ("build", "resource", "sleep")
+_COPIED = ("build", "resource", "sleep", "tls")
 """Families of settings that a preview shares with its app."""
+_OWN = ("automatic",)
+"""Not shared: a certificate from an authority for each branch would use up what the domain gets in a week."""
 _EXPIRE = JobType("preview.expire", Queue.CLEANUP, timeout=300)
 
 
@@ -179,10 +181,12 @@ class Previews:
         return [name for name in wanted if name in config]
 
     async def _inherit(self, actor: Actor, app: App, preview: App) -> None:
-        """Settings of builds as they are; config vars as far as the preview has none of its own."""
+        """Settings as they are, effective before anything goes live; config vars as far as the preview has none of its
+        own."""
         asking = Asking(preview.organization_id, preview.project, actor.name, preview.name)
         async with self._database.transaction() as tx, self._gate(tx, asking):
-            await copy_settings(tx, app, preview, _COPIED)
+            await copy_settings(tx, app, preview, _COPIED, _OWN)
+        await self._lifecycle.set_site(preview)
         config, present = await self._config_vars.get(app), await self._config_vars.get(preview)
         missing = {name: config[name] for name in await self.inherited(app) if name not in present}
         if missing:

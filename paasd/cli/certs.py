@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from paasd.cli.framework import Cli, app_argument, app_path, json_option
+from paasd.cli.framework import AppName, Cli, app_argument, app_path, json_option
 from paasd.cli.root import root
-from paasd.errors import InvalidInput
+from paasd.errors import InvalidInput, NotFound
 
 TRUST = """\
 Save the root first:  ssh paasd@HOST certs:ca > paasd-ca.pem
@@ -113,43 +113,65 @@ def authority(cli: Cli, help_trust: bool) -> None:
         cli.console.raw(piece)
 
 
-@root.command("certs:list", examples=("certs:list blog",))
-@app_argument
+@root.command("certs:list", examples=("certs:list blog", "certs:list"))
+@click.argument("app", type=AppName(), required=False)
 @json_option
 @click.pass_obj
-def listing(cli: Cli, app: str, as_json: bool) -> None:
-    """List an app's certificates, newest first."""
-    items = cli.client.get(app_path(app, "certificates"))["items"]
+def listing(cli: Cli, app: str | None, as_json: bool) -> None:
+    """List an app's certificates, newest first; without an app those of all apps."""
+    items = _of(cli, app) if app else [{"app": name, **i} for name in _apps(cli) for i in _of(cli, name)]
     if as_json:
         return cli.console.json(items)
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (i["id"], i["source"], "yes" if i["valid"] else "no", i["ends_at"][:16], " ".join(i["serves"]) or "-")
         for i in items
     ]
-    cli.console.table(("ID", "FROM", "VALID", "ENDS", "SERVES"), rows)
+    heads: tuple[str, ...] = ("ID", "FROM", "VALID", "ENDS", "SERVES")
+    if app is None:
+        heads, rows = ("APP", *heads), [(i["app"], *row) for i, row in zip(items, rows, strict=True)]
+    cli.console.table(heads, rows)
 
 
-@root.command("certs:info", examples=("certs:info blog 3f9a",))
+def _apps(cli: Cli) -> list[str]:
+    return [app["name"] for app in cli.client.get("/apps")["items"]]
+
+
+def _of(cli: Cli, app: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = cli.client.get(app_path(app, "certificates"))["items"]
+    return found
+
+
+def _chosen(cli: Cli, app: str, id: str | None) -> str:
+    """Without an id the newest that is served."""
+    if id:
+        return id
+    found = _of(cli, app)
+    if not found:
+        raise NotFound(f"{app} has no certificate", hint=f"See why with: certs:report {app}")
+    return str(next((each for each in found if each["serves"]), found[0])["id"])
+
+
+@root.command("certs:info", examples=("certs:info blog", "certs:info blog 3f9a"))
 @app_argument
-@click.argument("id")
+@click.argument("id", required=False)
 @json_option
 @click.pass_obj
-def info(cli: Cli, app: str, id: str, as_json: bool) -> None:
-    """Show one certificate; the beginning of its id is enough."""
-    found = cli.client.get(app_path(app, "certificates", id))
+def info(cli: Cli, app: str, id: str | None, as_json: bool) -> None:
+    """Show one certificate; the beginning of its id is enough, without one the newest that is served."""
+    found = cli.client.get(app_path(app, "certificates", _chosen(cli, app, id)))
     if as_json:
         return cli.console.json(found)
     cli.console.heading(f"{app} certificate {found['id']}")
     cli.console.facts({key.replace("_", " "): _cell(value) for key, value in found.items() if key != "id"})
 
 
-@root.command("certs:chain", examples=("certs:chain blog 3f9a > chain.pem",))
+@root.command("certs:chain", examples=("certs:chain blog > chain.pem", "certs:chain blog 3f9a > chain.pem"))
 @app_argument
-@click.argument("id")
+@click.argument("id", required=False)
 @click.pass_obj
-def chain(cli: Cli, app: str, id: str) -> None:
-    """Print a certificate's chain in PEM, leaf first, without the key."""
-    for piece in cli.client.text(app_path(app, "certificates", id, "chain")):
+def chain(cli: Cli, app: str, id: str | None) -> None:
+    """Print a certificate's chain in PEM, leaf first, without the key; without an id the newest that is served."""
+    for piece in cli.client.text(app_path(app, "certificates", _chosen(cli, app, id), "chain")):
         cli.console.raw(piece)
 
 
@@ -182,7 +204,7 @@ def report(cli: Cli, app: str, as_json: bool) -> None:
 
 def _state(name: dict[str, Any]) -> str:
     if name.get("problem"):
-        return f"{name['problem']} (tried again at {(name['retry_at'] or '')[:16]})"
+        return str(name["problem"]) + (f" (tried again at {name['retry_at'][:16]})" if name["retry_at"] else "")
     if not name["certificate"]:
         return "HTTP only"
     return "ok" if name["valid"] else "not valid"
@@ -207,6 +229,11 @@ def set_(cli: Cli, app: str, key: str, value: tuple[str, ...]) -> None:
     text = " ".join(value)
     if key == "client-ca" and not value and not os.isatty(cli.console.stdin):
         text = cli.console.read_all()
+        if not text.strip():
+            raise InvalidInput(
+                "no certificate comes on standard input, and nothing was changed",
+                hint=f"tls:set {app} client-ca < ca.pem, or let all clients in: tls:set {app} client-ca ''",
+            )
     cli.client.request("PATCH", app_path(app, "tls"), {"settings": {key: text or None}})
     shown = "what was given" if key == "client-ca" else text
     cli.console.print(f"-----> Set {key} of {app} to {shown}" if text else f"-----> Unset {key} of {app}")

@@ -38,7 +38,6 @@ class Aging:
 
     async def look(self, app: App, certificate: StoredCertificate) -> None:
         """Once in a while at each."""
-        await self._ask(certificate)
         await self._alarm(app, certificate)
         await self._forget(app, certificate)
 
@@ -46,20 +45,23 @@ class Aging:
         """Not of a directory that the box used before: those run out, and are replaced at once."""
         return certificate.source is not Source.ACME or certificate.directory == self._authority.directory
 
-    async def _ask(self, certificate: StoredCertificate) -> None:
-        """Ask the authority when to renew a certificate, as often as it wants to be asked (RFC 9773)."""
+    async def ask(self, certificate: StoredCertificate) -> bool:
+        """Ask the authority when to renew a certificate, as often as it wants to be asked (RFC 9773). False when it
+        gave no answer."""
         # Weeks ahead was written down when the clock was wrong.
         asked_enough = certificate.ask_after is not None and 0 < certificate.ask_after - self._clock() < 7 * rules.DAY
         if certificate.source is not Source.ACME or not self.is_ours(certificate) or asked_enough:
-            return
+            return True
         if not certificate.is_valid(self._clock()):
-            return
+            return True
         try:
             wanted, again = await self._authority.renewal_time(certificate.chain)
         except CertificateError as error:
             _log.warning("the authority was asked when to renew %s: %s", certificate.id, error.detail)
-            wanted, again = certificate.renew_at, self._clock() + _ASK_AGAIN
+            await self._certificates.set_renewal(certificate, certificate.renew_at, self._clock() + _ASK_AGAIN)
+            return False
         await self._certificates.set_renewal(certificate, wanted, again)
+        return True
 
     async def _alarm(self, app: App, certificate: StoredCertificate) -> None:
         """Once, when a sixth of the lifetime is left of one that is in use."""

@@ -138,10 +138,9 @@ class Certificates:
         """What the authority said about when to renew."""
         async with self._database.transaction() as tx:
             await tx.execute(
-                "UPDATE certificates SET renew_at = ?, ask_after = ?, asked_at = ? WHERE id = ?",
+                "UPDATE certificates SET renew_at = ?, ask_after = ? WHERE id = ?",
                 renew_at,
                 ask_after,
-                self._clock(),
                 certificate.id,
             )
 

@@ -115,6 +115,10 @@ def _check(endpoint: Endpoint) -> None:
         raise InvalidInput(f"endpoint {endpoint} with weight {endpoint.weight} is out of range")
 
 
+class Refused(EdgeError):
+    """Nginx answers, and does not take it."""
+
+
 class ControlSocket:
     """One request a connection, so that an old worker's kept connection is never asked. Raises EdgeError."""
 
@@ -149,5 +153,5 @@ class ControlSocket:
             reason = str(error) or type(error).__name__
             raise EdgeError(f"Nginx does not answer on its control socket: {reason}") from error
         if response.status != 200:
-            raise EdgeError(f"Nginx refused {method} /{what} with {response.status}: {answer.strip()[:500]}")
+            raise Refused(f"Nginx refused {method} /{what} with {response.status}: {answer.strip()[:500]}")
         return answer

@@ -166,7 +166,7 @@ class Edge:
     def _create_directories(self) -> None:
         self._nginx.create_directories()
         self._files.create()
-        for path in self._half_written():
+        for path in [*self._half_written(), *self._nginx.tls.glob(".*.new")]:
             path.unlink()
 
     async def _make_effective(self) -> bool:

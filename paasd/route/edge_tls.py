@@ -8,16 +8,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import logging
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from paasd.errors import InvalidInput
+from paasd.errors import InvalidInput, PaasdError
 from paasd.models import Secret
 from paasd.names import app_name
-from paasd.route.control import ControlSocket
-from paasd.route.sites import commit_file, prepare_file, read_text, replace_file
+from paasd.route.control import ControlSocket, Refused
+from paasd.route.sites import commit_file, discard_file, prepare_file, read_text, replace_file
+
+_log = logging.getLogger(__name__)
 
 _ID = re.compile(r"[a-z0-9-]{1,64}")
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,200}")
@@ -65,22 +68,40 @@ class EdgeTls:
 
     async def sync(self, certificates: Collection[Served], redirects: Mapping[str, Collection[str]]) -> None:
         """Make certificates and redirects (host names by app) equal these, live and in the files. What is right already
-        is left alone."""
+        is left alone. A certificate that the edge does not take keeps nothing else from being done; then this raises
+        EdgeError in the end."""
         async with self._changing:
             live = await self._pairs("certificates")
             files = await asyncio.to_thread(self._files)
             wanted = {each.id: each for each in certificates}
-            pointed = await self._pairs("names")
-            for each in certificates:
+            failures = await self._set_differing(certificates, live, files)
+            for id in (live.keys() | files.keys()) - wanted.keys():
+                await self._remove(id)
+            if failures:  # perhaps there is room now
+                failures = await self._set_differing([wanted[id] for id in failures], live, files)
+            await asyncio.to_thread(self._write_index, wanted.keys() - failures.keys() | wanted.keys() & files.keys())
+            await self._sync_redirects(redirects)
+        for id, error in failures.items():
+            _log.error("the certificate %s for %s is not served: %s", id, " ".join(wanted[id].names), error.detail)
+        if failures:
+            raise next(iter(failures.values()))
+
+    async def _set_differing(
+        self, certificates: Collection[Served], live: Mapping[str, str], files: Mapping[str, str]
+    ) -> dict[str, PaasdError]:
+        """What the edge refused, by id. Raises EdgeError when it does not answer."""
+        failures: dict[str, PaasdError] = {}
+        pointed = await self._pairs("names")
+        for each in certificates:
+            try:
                 text = each.text()
                 right = live.get(each.id) == hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
                 named = all(pointed.get(name) == each.id for name in each.names)
                 if not right or not named or files.get(each.id) != text:
                     await self._set(each)
-            for id in (live.keys() | files.keys()) - wanted.keys():
-                await self._remove(id)
-            await asyncio.to_thread(self._write_index, sorted(wanted))
-            await self._sync_redirects(redirects)
+            except (Refused, InvalidInput) as error:
+                failures[each.id] = error
+        return failures
 
     async def certificates(self) -> set[str]:
         """Ids of what the running Nginx has."""
@@ -97,9 +118,13 @@ class EdgeTls:
 
     async def _set(self, certificate: Served) -> None:
         text, path = certificate.text(), self._path(certificate.id)
-        await asyncio.to_thread(prepare_file, path, text)
-        await self._control.put(f"certificates/{certificate.id}", text)
-        await asyncio.to_thread(commit_file, path)
+        try:
+            await asyncio.to_thread(prepare_file, path, text)
+            await self._control.put(f"certificates/{certificate.id}", text)
+            await asyncio.to_thread(commit_file, path)
+        except BaseException:
+            await asyncio.to_thread(discard_file, path)  # it has the key
+            raise
         await asyncio.to_thread(self._list, certificate.id)
 
     async def _remove(self, id: str) -> None:

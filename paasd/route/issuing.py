@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from paasd.apps import Apps
@@ -42,6 +42,8 @@ _FREQUENT = frozenset({"deployment.completed"})
 """Of no interest; they are taken so that no old events are kept for a subscriber that nothing happens to."""
 _ROUNDS = 3
 """Orders in a row for the same names, without those that were to blame for the last one."""
+_NOT_ANEW = 600.0
+"""Seconds for which a new certificate is not replaced because somebody asks."""
 _SOONEST, _PAUSE = 1.0, 2.0
 _SERVED_WITHIN = 10.0
 _ACTOR = "paasd"
@@ -94,10 +96,11 @@ class Issuing:
         return [Subscriber("certificates", self._noticed, _EVENTS | _FREQUENT)]
 
     async def wanted(self, app: App, settings: TlsChoices | None = None) -> Wanted:
-        """What an app should have certificates for. Local names only where somebody asked for them; public ones also
-        where only the box says so, by `acme.email`."""
+        """What an app should have certificates for. Local names and previews only where somebody asked for them; other
+        public names also where only the box says so, by `acme.email`."""
         settings = settings or await self._settings.of(app)
-        hosts = await self._domains.of(app) if settings.automatic is not False else []
+        asked = settings.automatic or (settings.automatic is None and app.environment != "preview")
+        hosts = await self._domains.of(app) if asked else []
         public = [host for host in hosts if not is_local(host)]
         local = [host for host in hosts if is_local(host)] if settings.automatic else []
         if not self._config.email:
@@ -106,7 +109,8 @@ class Issuing:
         return Wanted({Source.ACME: tuple(acme), Source.LOCAL: tuple(local)})
 
     async def enable(self, actor: Actor, app: App, progress: Progress) -> None:
-        """Get certificates by itself from now on, and now. Raises CertificateError; it is tried again all the same."""
+        """Get certificates by itself from now on, and now. Raises CertificateError, or Conflict when it failed a moment
+        ago; it is tried again all the same."""
         settings = replace(await self._settings.of(app), automatic=True)
         wanted = await self.wanted(app, settings)
         if wanted.unserved and not any(wanted.names.values()):
@@ -124,6 +128,13 @@ class Issuing:
         if not any((await self.wanted(app)).names.values()):
             raise Conflict(
                 f"{app.name} gets no certificates by itself", hint=f"Switch that on with: certs:enable {app.name}"
+            )
+        issued = max((e.created_at for e in await self._certificates.of(app) if e.source is Source.ACME), default=0.0)
+        if 0 <= self._clock() - issued < _NOT_ANEW:
+            raise Conflict(
+                f"the certificate of {app.name} was issued at {pem.day(issued)}, less than {_NOT_ANEW / 60:.0f} minutes"
+                " ago, and authorities give few for the same names",
+                hint=f"Wait until {pem.day(issued + _NOT_ANEW)}; what names lack comes with: certs:enable {app.name}",
             )
         await self.look(app, progress, impatient=True, anew=True)
 
@@ -143,26 +154,31 @@ class Issuing:
         """Get what is missing, and plan the next look. `impatient`: what failed before is tried at once, and failures
         are raised. `anew`: as if there were nothing yet."""
         async with self._locks.setdefault(app.id, asyncio.Lock()):
-            if impatient:
-                await self._troubles.clear(app)
+            held = await self._troubles.release(app) if impatient else {}
             try:
-                await self._get_missing(app, progress, impatient=impatient, anew=anew)
+                got = await self._get_missing(app, progress, impatient=impatient, anew=anew)
             finally:
                 await self._plan_next(app)
+            if held and not got:
+                raise _too_soon(held)
 
-    async def _get_missing(self, app: App, progress: Progress, *, impatient: bool, anew: bool) -> None:
+    async def _get_missing(self, app: App, progress: Progress, *, impatient: bool, anew: bool) -> bool:
+        """True if there was anything to get."""
         settings = await self._settings.of(app)
         wanted = await self.wanted(app, settings)
         await self._forget_old_troubles(app, wanted)
         failures: list[PaasdError] = []
+        tried: set[tuple[str, ...]] = set()
         for source, names in wanted.names.items():
             done: set[str] = set()
             for _ in range(_ROUNDS):
                 plan = await self._plan(app, source, names, anew=anew)
-                orders = [order for order in plan.orders if order and not done.issuperset(order)]
+                # Not the same again, also where it could not be written down that it failed.
+                orders = [order for order in plan.orders if order not in tried and not done.issuperset(order)]
                 if not orders:
                     break
                 for order in orders:
+                    tried.add(order)
                     try:
                         await self._get(app, source, order, settings, progress)
                         done |= set(order)
@@ -170,6 +186,7 @@ class Issuing:
                         failures.append(error)
         if failures and impatient:
             raise failures[0]
+        return bool(tried)
 
     async def _get(
         self, app: App, source: Source, names: tuple[str, ...], settings: TlsChoices, progress: Progress
@@ -276,16 +293,23 @@ class Issuing:
         await self._serving.sync()
 
     async def _survey(self, job: Job) -> None:
-        """Each hour: asks the authority when it wants certificates to be renewed, tells of those that end soon, and
-        sees to it that no app is forgotten, also after the clock was put right."""
+        """Each hour: tells of certificates that end soon, sees to it that no app is forgotten, also after the clock was
+        put right, and then asks the authority when it wants them to be renewed: it may hang."""
         apps = {app.id: app for app in await self._apps.all()}
         for certificate in await self._certificates.all():
             if app := apps.get(certificate.app_id):
                 await self._aging.look(app, certificate)
-        for app in apps.values():
+        await self._plan_all(apps.values())
+        await self._serving.sync()
+        for certificate in await self._certificates.all():
+            if not await self._aging.ask(certificate):
+                break
+        await self._plan_all(apps.values())
+
+    async def _plan_all(self, apps: Iterable[App]) -> None:
+        for app in apps:
             if not self._locks.get(app.id):
                 await self._plan_next(app)
-        await self._serving.sync()
 
     async def local_root(self) -> str:
         return await self._local.root()
@@ -293,3 +317,11 @@ class Issuing:
     async def troubles(self, app: App) -> Mapping[str, rules.Trouble]:
         """By name."""
         return await self._troubles.of(app)
+
+
+def _too_soon(held: Mapping[str, rules.Trouble]) -> Conflict:
+    at = min(trouble.retry_at for trouble in held.values())
+    said = "; ".join(f"{name}: {trouble.problem}" for name, trouble in held.items())
+    return Conflict(
+        f"it failed a moment ago, or the authority asked to wait ({said})", hint=f"It is tried again at {pem.day(at)}."
+    )

@@ -6,6 +6,7 @@ the internet."""
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -20,6 +21,8 @@ from paasd.models import Secret
 from paasd.route import pem
 from paasd.route.authority_keys import AuthorityKey, AuthorityKeys
 from paasd.route.keys import new_key
+
+_log = logging.getLogger(__name__)
 
 LOCAL_SUFFIXES = ("lan", "local", "localhost", "internal", "home.arpa", "test")
 """Reserved for use within a network (RFC 2606, 6761, 6762, 8375; ICANN for `internal`), or used so for ages."""
@@ -51,13 +54,23 @@ class LocalAuthority:
     async def _own(self) -> AuthorityKey:
         async with self._making:
             found = await self._keys.get(_NAME)
-            if found is None:
+            if found is None or not _is_good(found, self._now()):
+                if found:
+                    _log.error(
+                        "the box's own root was made under a wrong clock, or ends soon: here is a new one to trust"
+                    )
                 found = await asyncio.to_thread(_new_root, self._now())
                 await self._keys.put(found)
             return found
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._clock(), UTC)
+
+
+def _is_good(own: AuthorityKey, at: datetime) -> bool:
+    """Whether it is valid now, and for as long as what it signs."""
+    root = x509.load_pem_x509_certificate(own.certificate.encode())
+    return root.not_valid_before_utc <= at and at + timedelta(days=_LEAF_DAYS) < root.not_valid_after_utc
 
 
 def _new_root(at: datetime) -> AuthorityKey:

@@ -157,7 +157,8 @@ class Nginx:
 
     async def _check_port(self) -> None:
         """Orphans that were told to quit need a moment to let go of the port."""
-        for port, setting in ((self._http.port, "http.port"), (self._http.https_port, "http.https_port")):
+        https_port = self._http.https_port if tls_addresses(self._http) else 0
+        for port, setting in ((self._http.port, "http.port"), (https_port, "http.https_port")):
             for _ in range(40 if port else 0):
                 holder = await asyncio.to_thread(processes.port_holder, self._http.address, port)
                 if holder is None or not holder.startswith(("nginx ", processes.UNSEEN)):

@@ -4,19 +4,19 @@ Pure but for the host's own list of roots. Nothing here raises anything but Inva
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import functools
-import re
 import warnings
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
@@ -24,9 +24,14 @@ from paasd.errors import InvalidInput
 from paasd.models import Secret
 
 ROOTS = Path("/etc/ssl/certs/ca-certificates.crt")
-_MAX_TEXT = 256 * 1024
+_MAX_TEXT = 32 * 1024
+_MAX_KEY = 8 * 1024
+"""An RSA key of 8192 bits has 6400 characters."""
 _MAX_CERTIFICATES = 10
-_BLOCK = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)
+_BEGIN, _MAX_LABEL = "-----BEGIN ", 40
+_KEY_KINDS = (bytes.fromhex("2a864886f70d010101"), bytes.fromhex("2a8648ce3d0201"))
+"""rsaEncryption and ecPublicKey, in DER."""
+_MAX_EXPONENT = 2**64
 _CURVES = ("secp256r1", "secp384r1")
 _SLOW_CLOCK = 60.0
 """Seconds that our clock may be behind that of an authority."""
@@ -92,15 +97,15 @@ def validity(certificate: Certificate) -> tuple[float, float]:
 
 def read_chain(text: str) -> tuple[Certificate, ...]:
     """Certificates of a text in their order."""
-    certificates = []
-    for match in _BLOCK.finditer(_bounded(text)):
-        if match[1] == "CERTIFICATE":
-            try:
-                certificates.append(x509.load_pem_x509_certificate(match[0].encode()))
-            except (ValueError, UnsupportedAlgorithm) as error:
-                raise InvalidInput(f"certificate {len(certificates) + 1} cannot be read: {error}", hint=_HOW) from None
-    if len(certificates) > _MAX_CERTIFICATES:
-        raise InvalidInput(f"a chain has at most {_MAX_CERTIFICATES} certificates", hint=_HOW)
+    found = [block for label, block in _blocks(_bounded(text)) if label == "CERTIFICATE"]
+    if len(found) > _MAX_CERTIFICATES:
+        raise InvalidInput(f"a chain has at most {_MAX_CERTIFICATES} certificates, not {len(found)}", hint=_HOW)
+    certificates: list[Certificate] = []
+    for block in found:
+        try:
+            certificates.append(x509.load_pem_x509_certificate(block.encode()))
+        except (ValueError, UnsupportedAlgorithm) as error:
+            raise InvalidInput(f"certificate {len(certificates) + 1} cannot be read: {error}", hint=_HOW) from None
     return tuple(certificates)
 
 
@@ -181,9 +186,10 @@ def known_roots() -> frozenset[bytes]:
     found = set()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for match in _BLOCK.finditer(text):
+        for label, block in _blocks(text):
             with contextlib.suppress(ValueError, UnsupportedAlgorithm):
-                found.add(x509.load_pem_x509_certificate(match[0].encode()).subject.public_bytes())
+                if label == "CERTIFICATE":
+                    found.add(x509.load_pem_x509_certificate(block.encode()).subject.public_bytes())
     return frozenset(found)
 
 
@@ -193,19 +199,49 @@ def _bounded(text: str) -> str:
     return text
 
 
+def _blocks(text: str) -> Iterator[tuple[str, str]]:
+    """Label and text of each block of PEM, in time that grows with the text and no faster."""
+    for piece in text.split(_BEGIN)[1:]:
+        label, _, rest = piece.partition("-----")
+        end = rest.find(last := f"-----END {label}-----") if len(label) <= _MAX_LABEL else -1
+        if end >= 0:
+            yield label, f"{_BEGIN}{label}-----{rest[:end]}{last}"
+
+
 def _read_key(text: str) -> PrivateKey:
-    found = [match for match in _BLOCK.finditer(_bounded(text)) if match[1].endswith("PRIVATE KEY")]
+    found = [block for label, block in _blocks(_bounded(text)) if label.endswith("PRIVATE KEY")]
     if len(found) != 1:
         said = "no private key" if not found else f"{len(found)} private keys"
         raise InvalidInput(f"there is {said} in what was given", hint=_HOW)
+    if len(found[0]) > _MAX_KEY:
+        raise InvalidInput(f"the private key has {len(found[0])} characters, more than {_MAX_KEY}", hint=_HOW)
+    _check_kind(found[0])
     try:
-        return check_key(serialization.load_pem_private_key(found[0][0].encode(), None))
+        # Full validation looks for primes without letting go of the interpreter: seconds for a key made to that end.
+        return check_key(
+            serialization.load_pem_private_key(found[0].encode(), None, unsafe_skip_rsa_key_validation=True)
+        )
     except TypeError:
         raise InvalidInput(
             "the private key is encrypted", hint="Decrypt it first: openssl pkey -in key.pem -out plain.pem"
         ) from None
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except (ValueError, UnsupportedAlgorithm, InternalError) as error:
         raise InvalidInput(f"the private key cannot be read: {error}", hint=_HOW) from None
+
+
+def _check_kind(block: str) -> None:
+    """Before it is loaded: for a key of DSA made to that end even that takes seconds."""
+    label, _, body = block.removeprefix(_BEGIN).partition("-----")
+    if label == "PRIVATE KEY":
+        try:
+            start = base64.b64decode("".join(body.partition("-----")[0].split())[:64])[:24]
+        except ValueError as error:
+            raise InvalidInput(f"the private key cannot be read: {error}", hint=_HOW) from None
+        known = any(kind in start for kind in _KEY_KINDS)
+    else:
+        known = label in ("RSA PRIVATE KEY", "EC PRIVATE KEY", "ENCRYPTED PRIVATE KEY")
+    if not known:
+        raise InvalidInput("browsers take ECDSA and RSA keys, and this one is neither", hint="Use P-256.")
 
 
 def check_key(key: PrivateKeyTypes) -> PrivateKey:
@@ -214,10 +250,26 @@ def check_key(key: PrivateKeyTypes) -> PrivateKey:
             return key
         raise InvalidInput(f"browsers do not take the curve {key.curve.name}", hint="Use P-256.")
     if isinstance(key, rsa.RSAPrivateKey):
-        if _LEAST_RSA <= key.key_size <= _MOST_RSA:
-            return key
-        raise InvalidInput(f"an RSA key of {key.key_size} bits is not within {_LEAST_RSA} to {_MOST_RSA}")
+        if not _LEAST_RSA <= key.key_size <= _MOST_RSA:
+            raise InvalidInput(f"an RSA key of {key.key_size} bits is not within {_LEAST_RSA} to {_MOST_RSA}")
+        _check_rsa(key)
+        return key
     raise InvalidInput(f"browsers take ECDSA and RSA keys, not {type(key).__name__.strip('_')}", hint="Use P-256.")
+
+
+def _check_rsa(key: rsa.RSAPrivateKey) -> None:
+    """That its parts belong together, by a signature; before that, that making one is no long work."""
+    parts = key.private_numbers()
+    public = parts.public_numbers
+    proper = parts.p % 2 and parts.q % 2 and min(parts.p, parts.q) > 1 and parts.p * parts.q == public.n
+    least = parts.dmp1 < parts.p and parts.dmq1 < parts.q and parts.iqmp < parts.p and parts.d < public.n
+    try:
+        if not proper or not least or public.e >= _MAX_EXPONENT:
+            raise ValueError
+        signature = key.sign(b"paasd", padding.PKCS1v15(), hashes.SHA256())
+        key.public_key().verify(signature, b"paasd", padding.PKCS1v15(), hashes.SHA256())
+    except (ValueError, InvalidSignature, InternalError):
+        raise InvalidInput("the parts of the RSA key do not belong together", hint=_HOW) from None
 
 
 def _check_dates(chain: Sequence[Certificate], now: float) -> None:

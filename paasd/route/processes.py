@@ -85,7 +85,8 @@ def port_holder(address: str, port: int) -> str | None:
 
 @functools.lru_cache(maxsize=64)
 def may_listen(address: str, port: int) -> bool:
-    """False for a port that needs rights we do not have."""
+    """False for a port that needs rights we do not have, or that another program than an Nginx holds. Found once, so
+    that all who ask agree, until the daemon's next start."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         try:
@@ -93,8 +94,12 @@ def may_listen(address: str, port: int) -> bool:
         except PermissionError:
             _log.warning("no right to listen on port %s, so nothing is served over HTTPS", port)
             return False
-        except OSError:
-            return True
+        except OSError as error:
+            holder = _listener(port) if error.errno == errno.EADDRINUSE else UNSEEN
+            if holder == UNSEEN or holder.startswith("nginx "):
+                return True  # ours, most likely, from before
+            _log.warning("port %s is taken by %s, so nothing is served over HTTPS until a restart", port, holder)
+            return False
     return True
 
 

@@ -142,7 +142,7 @@ class SiteFiles:
             listen=self._listen,
             listen_tls=self._listen_tls,
             https_port=self._https_port,
-            client_ca=self._client_ca(site) if site.client_ca and self._listen_tls else None,
+            client_ca=self._client_ca(site) if site.client_ca else None,
         )
 
     def prepare(self, sites: Iterable[Site]) -> None:

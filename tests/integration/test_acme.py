@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 import ssl
 import time
 from collections.abc import Iterator
@@ -30,6 +32,12 @@ class Town:
 
     def names_of(self, app: str) -> dict[str, dict[str, Any]]:
         return {each["name"]: each for each in self.box.json("certs:report", app)["names"]}
+
+    def later(self) -> None:
+        """As if all certificates were an hour old, and had never failed."""
+        with contextlib.closing(sqlite3.connect(self.box.data / "state.db", timeout=10)) as database, database:
+            database.execute("UPDATE certificates SET created_at = created_at - 3600")
+            database.execute("DELETE FROM certificate_troubles")
 
     def served(self, host: str) -> x509.Certificate:
         """Trusted by who trusts the authority's root, and no other."""
@@ -152,6 +160,9 @@ def test_rsa_renewing_and_revoking(town: Town, app: str) -> None:
     town.covered(app, host)
     first = town.served(host)
     town.box.ssh("tls:set", app, "key-type", "rsa")
+    refused = town.box.ssh("certs:renew", app)
+    assert refused.status != 0 and "less than 10 minutes ago" in refused.err and town.served(host) == first
+    town.later()
     done = town.box.ssh("certs:renew", app)
     assert done.status == 0 and "It is served" in done.out, done
     second = town.served(host)
@@ -239,6 +250,7 @@ def test_whatever_the_authority_does_the_old_certificate_serves(town: Town, app:
     for name, (kind, fault, said) in FAULTS.items():
         town.proxy.reset()
         town.proxy.fault = at(kind, fault)
+        town.later()
         done = town.box.ssh("certs:renew", app)
         assert done.status != 0 and said in done.err, f"{name}: {done}"
         assert town.served(host) == old, name
@@ -246,7 +258,13 @@ def test_whatever_the_authority_does_the_old_certificate_serves(town: Town, app:
         assert said in found["problem"] and found["valid"] and found["redirect"], f"{name}: {found}"
         wait = datetime.fromisoformat(found["retry_at"]).timestamp() - time.time()
         assert (7000 < wait < 7300) if name == "rate limit" else (30 < wait < 61), f"{name}: {wait}"
+        asked = town.proxy.seen.count("order-plz")
+        if name in ("500", "rate limit"):
+            again = town.box.ssh("certs:renew", app)
+            assert again.status != 0 and "It is tried again" in again.err, again
+        assert town.proxy.seen.count("order-plz") == asked, "whoever asks, not before a minute"
     town.proxy.reset()
+    town.later()
     town.proxy.fault = at("order-plz", problem(400, "badNonce"), times=1)
     done = town.box.ssh("certs:renew", app)
     assert done.status == 0, "a single bad nonce is tried again at once"
@@ -259,10 +277,12 @@ def test_a_name_server_that_is_gone(town: Town, app: str) -> None:
     town.box.ssh("domains:add", app, host)
     town.covered(app, host)
     old = town.served(host)
+    town.later()
     town.names.stop()
     done = town.box.ssh("certs:renew", app)
     town.names.start()
     assert done.status != 0 and host in done.err and town.served(host) == old
+    town.later()
     assert town.box.ssh("certs:renew", app).status == 0
 
 

@@ -61,13 +61,20 @@ def test_an_imported_certificate_from_first_to_last(box: Box, app: str, authorit
     second = imported(box, app, authority, host, f"{app}.localhost")
     assert box.json("certs:info", app, second[:5])["serves"] == [host, f"{app}.localhost"]
     assert handshake(box.https_port, host).certificate != seen.certificate
+    assert box.json("certs:info", app)["id"] == second
+    assert [(each["app"], each["id"]) for each in box.json("certs:list")] == [(app, second), (app, first)]
+    listed = box.ssh("certs:list").out
+    assert listed.splitlines()[0].split()[0] == "APP" and f"{app} " in listed and second in listed
     chain = box.ssh("certs:chain", app, second).out
+    assert box.ssh("certs:chain", app).out == chain
     assert chain.count("BEGIN CERTIFICATE") == 1 and "PRIVATE" not in chain
     assert "PRIVATE" not in box.ssh("events", "--json").out
     assert box.ssh("certs:remove", app, second).status == 0
     assert handshake(box.https_port, host).certificate == seen.certificate, "the other one takes over"
     box.ssh("certs:remove", app, first)
     assert refused(box, host) and box.get(app, host=host).status == 503
+    none = box.ssh("certs:info", app)
+    assert none.status != 0 and "has no certificate" in none.err
     assert b"PRIVATE KEY" not in (box.data / "state.db").read_bytes()
 
 
@@ -84,6 +91,13 @@ def test_what_cannot_be_served_is_refused_with_the_reason(box: Box, app: str, au
         done = box.ssh("certs:import", app, stdin=text)
         assert done.status != 0 and said in done.err, done
     assert box.json("certs:list", app) == []
+
+
+def test_a_name_without_an_authority_is_told_without_a_time(box: Box, app: str) -> None:
+    assert box.ssh("domains:add", app, "www.paasd.example").status == 0
+    box.ssh("certs:enable", app)
+    told = box.ssh("certs:report", app).out
+    assert "acme.email is not set in paasd.toml" in told and "tried again" not in told
 
 
 def test_settings_take_effect_at_once(box: Box, app: str, authority: Authority) -> None:
@@ -119,6 +133,15 @@ def test_clients_need_a_certificate_of_the_apps_authority(
     assert b" 503 " in handshake(box.https_port, host, identity=me, send=GET % host.encode()).answer
     assert b" 400 " in handshake(box.https_port, host, send=GET % host.encode()).answer
     assert box.get(app).status == 308, "nor by plain HTTP, whatever the name"
+    for nothing in ("", " \n"):
+        done = box.ssh("tls:set", app, "client-ca", stdin=nothing)
+        assert done.status != 0 and "nothing was changed" in done.err, done
+    assert b" 400 " in handshake(box.https_port, host, send=GET % host.encode()).answer
+    try:
+        assert box.ssh("apps:clone", app, "certs-copy").status == 0
+        assert box.get("certs-copy").status == 308, "a clone lets in nobody else"
+    finally:
+        box.ssh("apps:destroy", "certs-copy", "--force")
     box.ssh("tls:set", app, "client-ca", "''")
     assert b" 503 " in handshake(box.https_port, host, send=GET % host.encode()).answer
 

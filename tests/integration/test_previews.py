@@ -10,6 +10,7 @@ import pytest
 
 from tests.apps import app
 from tests.box import Box, Repository, eventually
+from tests.tls import Authority
 
 pytestmark = pytest.mark.engine
 
@@ -116,6 +117,21 @@ def test_a_preview_expires(box: Box, repository: Repository) -> None:
     eventually(lambda: box.json("previews", "shop")["items"] == [])
     eventually(lambda: box.get("short--shop").status == 404)
     assert box.push(repository, "shop", "HEAD:other").status == 0
+
+
+def test_a_preview_lets_in_nobody_whom_its_app_keeps_out(box: Box, repository: Repository) -> None:
+    ok(box, "previews:enable", "shop", "--limit", "9")
+    assert box.ssh("tls:set", "shop", "client-ca", stdin=Authority.new().pem).status == 0
+    ok(box, "tls:set", "shop", "automatic", "on")
+    try:
+        assert box.push(repository, "shop", "main:closed").status == 0
+        assert box.get("closed--shop").status == 308
+        assert "ssl_verify_client on" in ok(box, "nginx:show-config", "closed--shop")
+        assert box.json("tls:report", "closed--shop")["automatic"]["value"] == "", "asked for the app alone"
+    finally:
+        ok(box, "tls:set", "shop", "client-ca", "''")
+        ok(box, "tls:set", "shop", "automatic")
+        box.ssh("previews:destroy", "shop", "closed", "--force")
 
 
 def test_destroying_an_app_destroys_its_previews(box: Box, repository: Repository) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
+import sqlite3
 import stat
 import tempfile
 import time
@@ -14,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
 
 from paasd.apps import Apps
 from paasd.config import AcmeConfig, HttpConfig
 from paasd.database import Database
-from paasd.errors import CertificateError
+from paasd.errors import CertificateError, Conflict
 from paasd.events import Events
 from paasd.identity.users import Users
 from paasd.jobs.table import Jobs
@@ -39,7 +43,7 @@ from paasd.route.serving import Serving
 from paasd.route.troubles import Troubles
 from paasd.secrets import Vault
 from paasd.tls_settings import TlsSettings
-from tests.acme import ZONE, FaultyProxy, NameServer, Pebble, at, authority, problem
+from tests.acme import ZONE, Exchange, FaultyProxy, NameServer, Pebble, at, authority, problem
 from tests.box import free_port
 from tests.tls import Authority
 
@@ -81,6 +85,7 @@ class Small:
     settings: TlsSettings
     serving: Serving
     edge: Edge
+    apps: Apps
 
     async def newest(self) -> StoredCertificate:
         return (await self.certificates.of(self.app))[0]
@@ -133,7 +138,7 @@ async def small(http_port: int, acme: AcmeConfig, *domains: str) -> AsyncIterato
             for domain in domains:
                 await names.add(admin, app, domain)
             await edge.set_site(await names.site(app))
-            yield Small(database, admin, app, clock, issuing, certificates, troubles, settings, serving, edge)
+            yield Small(database, admin, app, clock, issuing, certificates, troubles, settings, serving, edge, apps)
         finally:
             await edge.stop()
             await database.close()
@@ -205,6 +210,59 @@ async def test_failing_renewals_are_retried_ever_more_rarely_and_told_of_once(
         assert await it.newest() != old and await it.troubles.of(it.app) == {}
 
 
+async def test_who_asks_again_and_again_is_told_to_wait(town: tuple[NameServer, FaultyProxy], http_port: int) -> None:
+    host, (_, proxy) = f"hasty.{ZONE}", town
+    proxy.reset()
+    async with small(http_port, config(proxy), host) as it:
+        proxy.fault = at("order-plz", problem(429, "rateLimited", "too many", Retry_After="7200"))
+        with pytest.raises(CertificateError, match="too many"):
+            await it.issuing.enable(it.admin, it.app, Progress())
+        for it.clock.ahead in (0, 61, 7100):
+            with pytest.raises(Conflict, match="too many"):
+                await it.issuing.enable(it.admin, it.app, Progress())
+        assert proxy.seen.count("order-plz") == 1
+        proxy.fault = at("order-plz", problem(503, "serverInternal", "closed"))
+        for it.clock.ahead, error in ((7300, CertificateError), (7310, Conflict), (7370, CertificateError)):
+            with pytest.raises(error, match="closed"):
+                await it.issuing.enable(it.admin, it.app, Progress())
+        assert proxy.seen.count("order-plz") == 3
+
+
+async def test_what_cannot_be_kept_is_not_ordered_again_at_once(
+    town: tuple[NameServer, FaultyProxy], http_port: int
+) -> None:
+    """Neither the certificate nor the trouble with it, as on a disk that is full."""
+    host, (_, proxy) = f"full.{ZONE}", town
+    proxy.reset()
+    async with small(http_port, config(proxy), host) as it:
+        async with it.database.transaction() as tx:
+            for table in ("certificates", "certificate_troubles"):
+                await tx.execute(
+                    f"CREATE TRIGGER full_{table} BEFORE INSERT ON {table} BEGIN SELECT RAISE(ABORT, 'full'); END"
+                )
+        with contextlib.suppress(Exception):
+            await it.look()
+        assert proxy.seen.count("order-plz") == 1
+        async with it.database.transaction() as tx:
+            await tx.execute("DROP TRIGGER full_certificate_troubles")
+        with contextlib.suppress(Exception):
+            await it.look()
+        with contextlib.suppress(Exception):
+            await it.look()
+        assert proxy.seen.count("order-plz") == 2 and host in await it.troubles.of(it.app)
+
+
+async def test_previews_get_public_certificates_only_where_somebody_asks(
+    town: tuple[NameServer, FaultyProxy], http_port: int
+) -> None:
+    async with small(http_port, config(town[1]), f"shop.{ZONE}") as it:
+        preview = await it.apps.create(it.admin, "preview", environment="preview")
+        assert any((await it.issuing.wanted(it.app)).names.values())
+        assert not any((await it.issuing.wanted(preview)).names.values())
+        await it.settings.change(it.admin, preview, {"automatic": "on"})
+        assert any((await it.issuing.wanted(preview)).names.values())
+
+
 async def test_the_authority_says_when(town: tuple[NameServer, FaultyProxy], http_port: int) -> None:
     """By a window that another server made up, since pebble has no such thing yet (RFC 9773)."""
     host, (_, proxy) = f"ari.{ZONE}", town
@@ -228,6 +286,70 @@ async def test_the_authority_says_when(town: tuple[NameServer, FaultyProxy], htt
         proxy.renewal_window, proxy.fault = ("x", "y"), None
         await it.survey()
         assert (await it.newest()).renew_at is None, "nonsense is passed over"
+
+
+async def test_an_authority_that_gives_no_answer_is_asked_once_and_after_all_else(
+    town: tuple[NameServer, FaultyProxy], http_port: int
+) -> None:
+    hosts, (_, proxy) = [f"a.{ZONE}", f"b.{ZONE}"], town
+    proxy.reset()
+    async with small(http_port, config(proxy), *hosts) as it:
+        root = Authority.new()
+        for host in hosts:
+            bundle = pem.checked(pem.read("".join(root.leaf([host], days=30, age=27)) + root.pem), hosts, time.time())
+            await it.certificates.add("paasd", it.app, Source.ACME, bundle, directory=proxy.directory)
+        told: list[int] = []
+
+        def gone(exchange: Exchange) -> None:
+            with contextlib.closing(sqlite3.connect(it.database._path, timeout=5)) as database:
+                told.append(database.execute("SELECT count(*) FROM certificates WHERE alarmed_at > 0").fetchone()[0])
+            raise ConnectionAbortedError
+
+        proxy.fault = at("dir", gone)
+        await it.survey()
+        assert told == [2]
+        assert len([each for each in await it.certificates.of(it.app) if each.ask_after]) == 1
+        await it.survey()
+        assert told == [2, 2] and all(each.ask_after for each in await it.certificates.of(it.app))
+
+
+async def test_an_authority_that_answers_byte_by_byte(tmp_path: Path) -> None:
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            writer.write(b"HTTP/1.1 200 OK\r\nX: ")
+            while not done.is_set():
+                writer.write(b"x")
+                await writer.drain()
+                await asyncio.sleep(0.02)
+        writer.close()
+
+    done = asyncio.Event()
+    server = await asyncio.start_server(drip, "127.0.0.1", 0)
+    directory = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/dir"
+    database = Database(tmp_path / "state.db")
+    await database.open()
+    try:
+        acme = AcmeConfig(email="a@b.test", directory=directory, timeout=0.2)
+        small_authority = AcmeAuthority(acme, AuthorityKeys(database, Vault(os.urandom(32))), Challenges(acme, None))  # type: ignore[arg-type]
+        async with asyncio.timeout(30):
+            with pytest.raises(CertificateError, match="in time"):
+                await small_authority.renewal_time("")
+    finally:
+        done.set()
+        server.close()
+        await database.close()
+
+
+async def test_a_root_that_is_not_valid_now_is_made_anew(http_port: int) -> None:
+    """Made under a wrong clock, or ten years ago."""
+    async with small(http_port, AcmeConfig(), "blog.lan") as it:
+        it.clock.ahead, roots = 400 * DAY, []
+        for it.clock.ahead in (400 * DAY, 0, 3500 * DAY, 3561 * DAY):
+            roots.append(await it.issuing.local_root())
+            assert await it.issuing.local_root() == roots[-1]
+            root = x509.load_pem_x509_certificate(roots[-1].encode())
+            assert root.not_valid_before_utc.timestamp() <= it.clock() < root.not_valid_after_utc.timestamp() - 90 * DAY
+        assert len(set(roots)) == 3 and roots[1] == roots[2]
 
 
 async def test_an_edge_that_is_down_does_not_have_the_authority_asked_again_and_again(
@@ -305,6 +427,10 @@ async def test_an_authority_that_wants_an_external_account(
             accounts = await it.database.fetch("SELECT * FROM authority_keys")
             assert len(accounts) == 1 and b"PRIVATE" not in bytes(accounts[0]["private_key"])
             proxy.seen.clear()
+            with pytest.raises(Conflict, match="less than 10 minutes ago"):
+                await it.issuing.renew(it.app, Progress())
+            assert proxy.seen == []
+            it.clock.ahead = 3600
             await it.issuing.renew(it.app, Progress())
             assert (await it.database.fetch("SELECT uri FROM authority_keys"))[0]["uri"] == accounts[0]["uri"]
     finally:
@@ -363,6 +489,7 @@ async def test_a_forgotten_account_is_made_again(
             await it.look()
             before = await it.newest()
             proxy.pebble = other
+            it.clock.ahead = 3600
             await it.issuing.renew(it.app, Progress())
             after = await it.newest()
             assert after.leaf.issuer != before.leaf.issuer and await it.serving.is_served(after, host)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import time
 from pathlib import Path
 
@@ -76,7 +77,7 @@ def test_what_is_wrong_is_said(root: Authority, middle: Authority) -> None:
         client + root.pem: "not made for servers",
         whole.replace("-----END CERTIFICATE", "AAAA\n-----END CERTIFICATE", 1): "cannot be read",
         key + chain * 6 + root.pem: "at most 10",
-        "x" * 300_000: "300000 characters",
+        "x" * 40_000: "40000 characters",
         "".join(middle.leaf(["other.test"])) + root.pem: "the app has www.blog.test, blog.test",
         "".join(middle.leaf(["*.www.blog.test"])) + root.pem: "the app has",
     }.items():
@@ -103,6 +104,71 @@ def test_keys_that_browsers_or_we_do_not_take(root: Authority) -> None:
     taken(
         "".join(root.leaf(["blog.test"], key=rsa.generate_private_key(public_exponent=65537, key_size=2048))) + root.pem
     )
+
+
+def test_keys_that_take_long_are_refused_before_the_work(root: Authority) -> None:
+    """All of them are well-formed; loading and validating such keys has stopped whole daemons for seconds."""
+    chain = root.leaf(["blog.test"])[1] + root.pem
+    one, other = 2**9689 - 1, 2**4423 - 1
+    for p, q, said in ((one, other, "characters, more than"), (other, 2**2203 - 1, "do not belong together")):
+        made = rsa_pem(p, q, 65537, 2**4000 - 1)
+        with pytest.raises(InvalidInput, match=said):
+            taken(made + chain)
+    with pytest.raises(InvalidInput, match="ECDSA and RSA"):
+        taken(dsa_pem() + chain)
+
+
+def test_parts_of_an_rsa_key_that_do_not_belong_together(root: Authority) -> None:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    chain = root.leaf(["blog.test"], key=key)[1] + root.pem
+    parts = key.private_numbers()
+    p, q, d = parts.p, parts.q, parts.d
+    taken(rsa_pem(p, q, 65537, d) + chain)
+    for wrong in (
+        rsa_pem(p, q, 65537, d - 2),
+        rsa_pem(p, q, 2**70 + 1, d),
+        rsa_pem(p, q, 65537, d, n=parts.public_numbers.n + 2),
+        rsa_pem(p, q, 65537, d, n=parts.public_numbers.n + 1),
+        rsa_pem(1, p * q, 65537, d),
+        rsa_pem(2, p * q // 2, 65537, d),
+    ):
+        with pytest.raises(InvalidInput, match=r"belong|cannot be read"):
+            taken(wrong + chain)
+
+
+def test_blocks_without_an_end_are_read_once() -> None:
+    begin = "-----BEGIN A-----"
+    assert list(pem._blocks(begin * 200_000)) == []  # ten minutes where each looks for its end in all that follows
+    assert list(pem._blocks(begin * 3 + "x-----END A-----")) == [("A", f"{begin}x-----END A-----")]
+    with pytest.raises(InvalidInput, match="characters"):
+        pem.read(begin * 20_000)
+
+
+def der(tag: int, *parts: bytes) -> bytes:
+    body = b"".join(parts)
+    size = len(body).to_bytes((len(body).bit_length() + 7) // 8, "big")
+    return bytes([tag]) + (bytes([len(body)]) if len(body) < 128 else bytes([0x80 | len(size)]) + size) + body
+
+
+def integer(value: int) -> bytes:
+    return der(2, value.to_bytes(value.bit_length() // 8 + 1, "big"))
+
+
+def armoured(label: str, content: bytes) -> str:
+    return f"-----BEGIN {label}-----\n{base64.encodebytes(content).decode()}-----END {label}-----\n"
+
+
+def rsa_pem(p: int, q: int, e: int, d: int, n: int | None = None) -> str:
+    inverse = pow(q, -1, p) if p > 2 else 1
+    numbers = (0, n or p * q, e, d, p, q, d % max(p - 1, 1), d % (q - 1), inverse)
+    return armoured("RSA PRIVATE KEY", der(0x30, *(integer(number) for number in numbers)))
+
+
+def dsa_pem() -> str:
+    kind = der(6, bytes.fromhex("2a8648ce380401"))
+    limits = der(0x30, *(integer(number) for number in (2**12001 - 33, 2**256 - 189, 3**1000)))
+    key = der(4, integer(2**11990 - 1))
+    return armoured("PRIVATE KEY", der(0x30, integer(0), der(0x30, kind, limits), key))
 
 
 def test_the_hosts_own_roots_need_not_be_given() -> None:

@@ -33,6 +33,8 @@ Order = messages.OrderResource
 
 _AUTHORIZATION_TIME, _FINALIZATION_TIME = 120.0, 120.0
 _LONGEST_PAUSE = 10.0
+_CALLS = 4
+"""Requests of one call at most: a new nonce or two, and the same again."""
 _FINISHED = (messages.STATUS_VALID, messages.STATUS_INVALID, messages.STATUS_DEACTIVATED, messages.STATUS_REVOKED)
 _CHALLENGES = {HTTP: challenges.HTTP01, DNS: challenges.DNS01}
 _threads = ThreadPoolExecutor(8, thread_name_prefix="acme")
@@ -79,7 +81,7 @@ class Session:
             user_agent=f"paasd/{__version__}",
             timeout=config.timeout,  # type: ignore[arg-type]
         )
-        waits = _Waits(net.session)
+        waits = _Waits(net.session, config.timeout)
         found = await _called(waits, "directory", partial(client.ClientV2.get_directory, directory, net))
         session = cls(client.ClientV2(found, net), account.uri, waits)
         await session._log_in(config)
@@ -156,16 +158,13 @@ class Session:
         if self.uri:
             self._acme.net.account = messages.RegistrationResource(uri=self.uri, body=messages.Registration())
             try:
-                found = await asyncio.get_running_loop().run_in_executor(
-                    _threads, partial(self._acme.query_registration, self._acme.net.account)
-                )
+                found = await self._call("account", partial(self._acme.query_registration, self._acme.net.account))
                 self.uri = found.uri
                 return
-            except messages.Error as error:
-                if error.code != "accountDoesNotExist":
-                    raise _translated(error, "newAccount", self._waits) from error
-            except Exception as error:
-                raise _translated(error, "newAccount", self._waits) from error
+            except CertificateError as error:
+                known = error.__cause__
+                if not (isinstance(known, messages.Error) and known.code == "accountDoesNotExist"):
+                    raise
         self._acme.net.account = None
         binding = await asyncio.to_thread(_binding, config, self._acme)
         self.uri = await self._call("newAccount", partial(_register, self._acme, config, binding))
@@ -203,9 +202,11 @@ def _begin(acme: client.ClientV2, order: Any) -> Any:
 
 
 class _Waits:
-    """Remembers what the last answer's Retry-After said."""
+    """How long to wait for answers; remembers what the last one's Retry-After said."""
 
-    def __init__(self, session: requests.Session) -> None:
+    def __init__(self, session: requests.Session, timeout: float) -> None:
+        self.timeout = timeout
+        """Of one answer."""
         self.seconds: float | None = None
         session.hooks["response"].append(self._look)
 
@@ -226,8 +227,13 @@ def _seconds(text: str | None) -> float | None:
 
 
 async def _called(waits: _Waits, what: str, work: Callable[[], T]) -> T:
+    """The library's time-out is for each piece that arrives; who sends one byte after the other would hold a call for
+    ever. Its thread ends with the connection, some time."""
     try:
-        return await asyncio.get_running_loop().run_in_executor(_threads, work)
+        async with asyncio.timeout(_CALLS * waits.timeout):
+            return await asyncio.get_running_loop().run_in_executor(_threads, work)
+    except TimeoutError as error:
+        raise CertificateError(f"the authority does not answer in time ({what})", wait=waits.seconds) from error
     except Exception as error:
         raise _translated(error, what, waits) from error
 

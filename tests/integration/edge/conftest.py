@@ -94,11 +94,11 @@ class Apps:
 
 
 @asynccontextmanager
-async def running_edge(port: int | None = None) -> AsyncIterator[tuple[Edge, Path, HttpConfig]]:
+async def running_edge(port: int | None = None, *, https: bool = True) -> AsyncIterator[tuple[Edge, Path, HttpConfig]]:
     """The directory is made here because a Unix socket's path has to be short."""
     port = port or free_port()
     with TemporaryDirectory(prefix="edge-") as name:
-        http = HttpConfig(address="127.0.0.1", port=port, https_port=free_port())
+        http = HttpConfig(address="127.0.0.1", port=port, https_port=free_port() if https else 0)
         edge = Edge(Path(name), TEMPLATES, http)
         try:
             await edge.start()

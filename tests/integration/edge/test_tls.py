@@ -6,18 +6,25 @@ import asyncio
 import http.client
 import os
 import signal
+import socket
 import ssl
 import subprocess
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psutil
 import pytest
 from aiohttp import web
 
+from paasd.config import HttpConfig
 from paasd.errors import EdgeError
 from paasd.models import Route, Secret, Site
+from paasd.route import processes
+from paasd.route.edge import Edge
 from paasd.route.edge_tls import Served
-from tests.integration.edge.conftest import Bench
+from paasd.route.sites import tls_addresses
+from tests.integration.edge.conftest import TEMPLATES, Bench, free_port, running_edge
 from tests.tls import Authority, Handshake, handshake
 
 _REQUEST = b"GET / HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n"
@@ -201,6 +208,38 @@ async def test_clients_without_a_certificate_stay_out(bench: Bench, authority: A
     assert not list(files.iterdir())
 
 
+async def test_without_https_nobody_gets_to_an_app_that_wants_certificates(bench: Bench, authority: Authority) -> None:
+    async with running_edge(https=False) as (edge, _, http):
+        visitor = replace(bench.visitor, port=http.port)
+        for app, authorities in (("inner", authority.pem), ("outer", "")):
+            await edge.set_site(Site(app, (f"{app}.test",), client_ca=authorities))
+            await edge.set_route(Route(app, (await bench.apps.saying("secret"),), 1))
+        assert (await visitor.get("outer.test")) == (200, "secret")
+        for headers in ({}, {"Accept": "text/event-stream"}, {"Upgrade": "websocket", "Connection": "Upgrade"}):
+            status, text = await visitor.get("inner.test", "/any", **headers)
+            assert status == 403 and "secret" not in text
+        await edge.tls.set_challenge("token", "token.print")
+        challenge = "/.well-known/acme-challenge/"
+        assert await visitor.get("inner.test", f"{challenge}token") == (200, "token.print")
+        assert (await visitor.get("inner.test", f"{challenge}other"))[0] == 404
+
+
+async def test_plain_http_is_served_while_another_program_has_the_port_of_https(bench: Bench) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, TemporaryDirectory(prefix="edge-") as name:
+        http = HttpConfig(address="127.0.0.1", port=free_port(), https_port=taken.getsockname()[1])
+        edge = Edge(Path(name), TEMPLATES, http)
+        try:
+            await edge.start()
+            await edge.set_site(Site("blog", ("blog.test",)))
+            await edge.set_route(Route("blog", (await bench.apps.saying("hello"),), 1))
+            assert await replace(bench.visitor, port=http.port).get("blog.test") == (200, "hello")
+            assert tls_addresses(http) == []
+            assert await edge.set_site(Site("blog", ("blog.test", "more.test"))), "a reload works too"
+        finally:
+            await edge.stop()
+            processes.may_listen.cache_clear()  # the port may be another test's soon
+
+
 async def test_http_2_and_websockets_reach_the_app_as_https(bench: Bench, authority: Authority) -> None:
     async def answer(request: web.Request) -> web.StreamResponse:
         if request.headers.get("Upgrade") == "websocket":
@@ -269,6 +308,36 @@ async def test_nginx_alone_serves_what_it_had_whatever_became_of_a_file(bench: B
     await kill_nginx(bench)
     await bench.edge.ensure_running()
     assert {name: serial(await shake(bench, f"{name}.test")) for name in names} == before
+
+
+async def test_a_certificate_that_the_edge_refuses_keeps_back_no_other(bench: Bench, authority: Authority) -> None:
+    await bench.edge.set_site(Site("blog", ("a.test", "z.test", "old.test")))
+    old, files = served(authority, "old", "old.test"), bench.directory / "tls"
+    await bench.edge.tls.sync([old], {})
+    huge = [Served(f"huge{number}", (f"h{number}.test",), Secret("x" * 10**6)) for number in range(40)]
+    good = [served(authority, id, f"{id}.test") for id in ("a", "z")]
+    with pytest.raises(EdgeError, match="507"):
+        await bench.edge.tls.sync([good[0], *huge, good[1]], {"blog": ["a.test"]})
+    for name in ("a.test", "z.test"):
+        await shake(bench, name, trust=authority.pem)
+    assert await refused(bench, "old.test"), "what is wanted no more went all the same"
+    async with bench.visitor.session.get(
+        bench.visitor.url(), headers={"Host": "a.test"}, allow_redirects=False
+    ) as response:
+        assert response.status == 308
+    taken = await bench.edge.tls.certificates()
+    assert {"a", "z"} < taken and len(taken) < 42
+    assert {path.stem for path in files.glob("*.pem")} == set((files / "index.txt").read_text().split()) == taken
+    await bench.edge.tls.sync(good[:1], {})
+    assert {path.stem for path in files.glob("*.pem")} == await bench.edge.tls.certificates() == {"a"}
+    assert not list(files.glob(".*")), "a key was left behind"
+
+
+async def test_keys_that_a_killed_daemon_left_half_written_are_removed(bench: Bench) -> None:
+    left = bench.directory / "tls" / ".0123.pem.new"
+    left.write_text("-----BEGIN PRIVATE KEY-----")
+    await bench.edge.start()
+    assert not left.exists()
 
 
 async def test_garbage_on_the_control_socket_harms_nobody(bench: Bench, authority: Authority) -> None:
