@@ -322,8 +322,11 @@ async def test_an_authority_that_answers_byte_by_byte(tmp_path: Path) -> None:
                 await writer.drain()
                 await asyncio.sleep(0.02)
         writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+        ended.set()
 
-    done = asyncio.Event()
+    done, ended = asyncio.Event(), asyncio.Event()
     server = await asyncio.start_server(drip, "127.0.0.1", 0)
     directory = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/dir"
     database = Database(tmp_path / "state.db")
@@ -336,6 +339,7 @@ async def test_an_authority_that_answers_byte_by_byte(tmp_path: Path) -> None:
                 await small_authority.renewal_time("")
     finally:
         done.set()
+        await asyncio.wait_for(ended.wait(), 10)
         server.close()
         await database.close()
 
