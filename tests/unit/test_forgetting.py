@@ -40,7 +40,7 @@ async def deploy(store: Store, app: App, release: Release, status: Status = Stat
     await deployments.release(deployment, release, "rolling")
     if status is Status.SUCCEEDED:
         async with store.database.transaction() as tx:
-            await succeed(tx, app, deployment, draining=False, watch_until=None)
+            await succeed(tx, app, deployment, draining=False, watch_until=None, baseline=None)
             await tx.execute("UPDATE apps SET release_id = ? WHERE id = ?", release.id, app.id)
 
 
