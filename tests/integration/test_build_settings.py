@@ -175,6 +175,8 @@ def test_an_app_may_have_a_port_of_its_own(box: Box) -> None:
     assert box.get("fixed").text == "again"
 
     repository = box.repository(PYTHON | {"app.py": FIXED})
+    assert box.ssh("apps:create", "ported").status == 0
+    assert box.ssh("deploy:set", "ported", "start-timeout", "10s").status == 0
     refused = box.push(repository, "ported")
     assert refused.status != 0 and "is listening on 8123, expected $PORT=5000" in refused.err
     assert "ports:set ported 8123" in refused.err
