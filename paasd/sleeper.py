@@ -117,7 +117,8 @@ class Sleeper:
         """Put it to sleep without waiting for its time. Raises Conflict when it is being used."""
         if app.id not in await self._candidates({app.id: app}):
             raise Conflict(
-                f"{app.name} cannot sleep now: nothing of it runs, or it is being deployed, entered, forwarded to or runs a command",
+                f"{app.name} cannot sleep now: nothing of it runs, or it is being deployed, entered, forwarded to,"
+                " or runs a command",
                 hint=f"Look at: ps:report {app.name}",
             )
         counters = await self._edge.counters()

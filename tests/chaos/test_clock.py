@@ -93,7 +93,8 @@ def works(box: Box, repository: Repository, text: str) -> None:
 
 @pytest.mark.parametrize("ahead", [HOUR, -HOUR, 30 * DAY, -730 * DAY], ids=["+1h", "-1h", "+30d", "-2y"])
 def test_the_clock_is_set(box: Box, clock: Clock, repository: Repository, ahead: int) -> None:
-    """Each time from where it was put before. Schedules go by the new time; whatever is to happen after a while still happens after that while."""
+    """Each time from where it was put before. Schedules go by the new time; whatever is to happen after a while still
+    happens after that while."""
     clock.set(ahead)
     eventually(lambda: planned_anew(box, clock))
     works(box, repository, f"set by {ahead}")
