@@ -292,4 +292,4 @@ def test_what_is_older_than_the_settings_say_is_forgotten(new_box: Callable[...,
     assert box.get("kept").text == "kept"
     assert box.ssh("rollback", "kept").status == 0
     assert box.json("apps:info", "kept")["release"] == "v6"
-    assert box.differences() == []
+    eventually(lambda: box.differences() == [])
