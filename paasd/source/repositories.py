@@ -7,10 +7,10 @@ import glob
 import os
 import shutil
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from paasd.clock import steady
 from paasd.config import Config
 from paasd.models import App, RefUpdate
 from paasd.source import git
@@ -20,8 +20,8 @@ from paasd.source import git
 _ATTRIBUTES = "* -export-ignore -export-subst -text -ident -filter !working-tree-encoding\n"
 _BIG_FILE = 16 * 1024**2
 """Larger files pass through git's processes in pieces instead of being held in their memory."""
-_LEFTOVER_AGE = 3600
-"""Seconds after which a quarantine directory without a running push is swept."""
+_LOCK_AGE, _QUARANTINE_AGE = 3600.0, 86400.0
+"""Seconds without a change after which they are swept. A push keeps its quarantine while it waits and deploys."""
 
 
 class Repositories:
@@ -31,12 +31,14 @@ class Repositories:
         self._root = config.repositories
         self._hooks = config.data_dir / "hooks"
         self._max_size = config.push.max_size
+        self._seen: dict[Path, tuple[int, float]] = {}
+        """Leftovers, perhaps: their last change, and since when it has been that."""
 
     async def prepare(self) -> None:
         """Write the hook and all configuration, and sweep what killed pushes left. Call before the SSH front opens."""
         await asyncio.to_thread(self._write_hooks)
         await asyncio.to_thread(self._configure_all)
-        await asyncio.to_thread(self._sweep, 0.0)
+        await asyncio.to_thread(self._sweep, 0.0, 0.0)
 
     def path(self, app: App) -> Path:
         return self._root / f"{app.id}.git"
@@ -72,7 +74,7 @@ class Repositories:
         await git.run(self.path(app), "update-ref", "--stdin", "-z", env=env, stdin=os.fsencode("\0".join(lines)))
 
     async def sweep(self) -> None:
-        await asyncio.to_thread(self._sweep, _LEFTOVER_AGE)
+        await asyncio.to_thread(self._sweep, _LOCK_AGE, _QUARANTINE_AGE)
 
     def names(self) -> set[str]:
         """App ids that have a repository."""
@@ -86,14 +88,32 @@ class Repositories:
         """Lock files of Git in the app's repository."""
         return [str(path) for path in self._find(f"{app.id}.git/**/*.lock")]
 
-    def _sweep(self, age: float) -> None:
+    def _sweep(self, lock_age: float, quarantine_age: float) -> None:
         # receive-pack killed with SIGKILL leaves its quarantine behind and no ref to it.
-        for leftover in self._find("*.git/objects/tmp_objdir-incoming-*"):
-            if _age(leftover) >= age:
+        quarantines, locks = (
+            list(self._find("*.git/objects/tmp_objdir-incoming-*")),
+            list(self._find("*.git/**/*.lock")),
+        )
+        self._seen = {path: seen for path in (*quarantines, *locks) if (seen := self._look_at(path))}
+        for leftover in quarantines:
+            if self._age(leftover) >= quarantine_age:
                 shutil.rmtree(leftover, ignore_errors=True)
-        for lock in self._find("*.git/**/*.lock"):
-            if _age(lock) >= age:
+        for lock in locks:
+            if self._age(lock) >= lock_age:
                 lock.unlink(missing_ok=True)
+
+    def _look_at(self, path: Path) -> tuple[int, float] | None:
+        """Not the age that the file tells: with a clock that was set, a push under way would look old."""
+        try:
+            changed = path.stat().st_mtime_ns
+        except FileNotFoundError:
+            return None
+        seen = self._seen.get(path)
+        return seen if seen and seen[0] == changed else (changed, steady())
+
+    def _age(self, path: Path) -> float:
+        """Seconds for which nothing has changed; less than nothing for what Git removed meanwhile."""
+        return steady() - self._seen[path][1] if path in self._seen else -1.0
 
     def _find(self, pattern: str) -> Iterator[Path]:
         """Paths under the root. Git removes directories meanwhile: `glob` passes over these, `Path.glob` raises."""
@@ -131,11 +151,3 @@ def _replace(path: Path, text: str, mode: int = 0o600) -> None:
     temporary.write_text(text)
     temporary.chmod(mode)
     temporary.replace(path)
-
-
-def _age(path: Path) -> float:
-    """Seconds since the last change; less than nothing for what Git removed meanwhile."""
-    try:
-        return time.time() - path.stat().st_mtime
-    except FileNotFoundError:
-        return -1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 from pathlib import Path
@@ -42,6 +43,9 @@ async def test_a_sweep_removes_old_locks_and_quarantines_only(tmp_path: Path) ->
     (repository / "refs" / "heads" / "main.lock").touch()
     (repository / "refs" / "heads" / "main").touch()
 
+    for path in (repository / "objects" / "tmp_objdir-incoming-x", repository / "refs" / "heads" / "main.lock"):
+        os.utime(path, (0, 0))  # what a push under way looks like when the clock was put forward by years
+    await repositories.sweep()
     await repositories.sweep()
     assert repositories.leftovers() == [str(repository / "objects" / "tmp_objdir-incoming-x")]
     assert (repository / "refs" / "heads" / "main.lock").exists()
