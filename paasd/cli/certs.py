@@ -248,12 +248,7 @@ def tls_report(cli: Cli, app: str, as_json: bool) -> None:
     found = cli.client.get(app_path(app, "tls"))["settings"]
     if as_json:
         return cli.console.json(found)
-    rows = [(key, _short(s["value"]), s["origin"], s["description"]) for key, s in found.items()]
-    cli.console.table(("SETTING", "VALUE", "FROM", "MEANING"), rows)
-
-
-def _short(value: str) -> str:
-    return "set" if value.startswith("-----BEGIN") else value or "-"
+    cli.console.settings(found)
 
 
 def _cell(value: Any) -> str:

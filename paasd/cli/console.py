@@ -78,6 +78,14 @@ class Console:
     def heading(self, text: str) -> None:
         self.print(f"=====> {text}")
 
+    def settings(self, found: Mapping[str, Mapping[str, str]]) -> None:
+        """What an app is set to, what says so, and what it means. Certificates are too long to be shown."""
+        rows = [
+            (key, "set" if s["value"].startswith("-----BEGIN") else s["value"] or "-", s["origin"], s["description"])
+            for key, s in found.items()
+        ]
+        self.table(("SETTING", "VALUE", "FROM", "MEANING"), rows)
+
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Aligned columns with one header line."""
         cells = [[_cell(cell) for cell in row] for row in rows]

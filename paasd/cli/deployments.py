@@ -111,8 +111,7 @@ def report(cli: Cli, app: str, as_json: bool) -> None:
     found = cli.client.get(app_path(app, "deploy-settings"))["settings"]
     if as_json:
         return cli.console.json(found)
-    rows = [(key, s["value"] or "-", s["origin"], s["description"]) for key, s in found.items()]
-    cli.console.table(("SETTING", "VALUE", "FROM", "MEANING"), rows)
+    cli.console.settings(found)
 
 
 @root.command("canary:promote", examples=("canary:promote blog",))
