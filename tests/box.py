@@ -186,6 +186,16 @@ class Box:
         """What `doctor --state` sees."""
         return list(self.api("GET", "/state")["differences"])
 
+    def settles(self, seconds: float = 30) -> None:
+        """Wait until database, engine, edge and files agree; fails with what they disagree on."""
+        deadline, answer = time.monotonic() + seconds, None
+        while time.monotonic() < deadline:
+            answer = self.api("GET", "/state")
+            if answer.get("differences") == []:
+                return
+            time.sleep(0.05)
+        raise AssertionError(f"after {seconds} s still {answer}")
+
     def api(self, method: str, path: str, body: Any = None) -> Any:
         """A request to the API's own socket, as root."""
         return unix_request(str(self.data / "run" / "api.sock"), method, f"/api/v1{path}", body)[1]

@@ -88,7 +88,7 @@ def works(box: Box, repository: Repository, text: str) -> None:
     assert box.get("shop").status == 200
     assert [p["branch"] for p in box.json("previews", "shop")["items"]] == ["feature"], "its seven days are not over"
     assert "dead" not in {job["status"] for job in box.json("jobs")}
-    eventually(lambda: box.api("GET", "/state")["differences"] == [])
+    box.settles()
 
 
 @pytest.mark.parametrize("ahead", [HOUR, -HOUR, 30 * DAY, -730 * DAY], ids=["+1h", "-1h", "+30d", "-2y"])

@@ -45,7 +45,7 @@ def box(engine: Engine) -> Iterator[Box]:
 
 def assert_all_runs(box: Box) -> None:
     eventually(lambda: all(box.get(name).text == name for name in ("one", "two")), 60)
-    eventually(lambda: box.api("GET", "/state").get("differences") == [], 60)
+    box.settles(60)
     states = [i["state"] for name in ("one", "two") for i in box.json("ps:report", name)["instances"]]
     assert states == ["running"] * 4
 

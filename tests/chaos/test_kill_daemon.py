@@ -77,7 +77,7 @@ def leftovers(box: Box) -> list[Path]:
 
 def assert_settled(box: Box, apps: int = 1) -> None:
     """Within a minute everything agrees, and the engine has the live instances and nothing else."""
-    eventually(lambda: box.differences() == [], 60)
+    box.settles(60)
     wanted = {i["name"] for i in box.json("ps:report", "live")["instances"]}
     assert {c["Names"][0].lstrip("/") for c in box.containers()} == wanted
     assert len(labelled("networks", box.label)) == apps
@@ -269,8 +269,8 @@ def test_killed_while_an_app_is_made_and_destroyed(new_box: Callable[..., Box]) 
     box.kill()
     destroying.wait(30)
     box.start()
-    eventually(lambda: box.differences() == [], 60)
+    box.settles(60)
     box.ssh("apps:destroy", "short", "--force")
-    eventually(lambda: box.differences() == [], 60)
+    box.settles(60)
     assert box.containers() == [] and labelled("networks", box.label) == []
     assert [p for p in (box.data / "repositories").iterdir() if p.name.endswith(".git")] == []

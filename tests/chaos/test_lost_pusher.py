@@ -157,7 +157,7 @@ def test_after_the_switch_the_push_completes(slow_switch: Box) -> None:
     push = box.begin_push(repository, "lost", "+main")
     eventually(lambda: box.get("lost").text == "switched")
     kill(push)
-    eventually(lambda: box.differences() == [], 20)
+    box.settles(20)
     assert box.get("lost").text == "switched"
     head = box.push(repository, "lost", "main")
     assert head.status == 0 and "Everything up-to-date" in head.all

@@ -47,7 +47,7 @@ def page(box: Box, name: str) -> str:
 
 def assert_repaired(box: Box) -> None:
     eventually(lambda: all(page(box, name) == name for name in ("one", "two")), REPAIRED)
-    eventually(lambda: box.api("GET", "/state").get("differences") == [], REPAIRED)
+    box.settles(REPAIRED)
     eventually(lambda: len(box.containers()) == 2, REPAIRED)
 
 

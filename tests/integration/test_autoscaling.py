@@ -68,7 +68,7 @@ def test_load_brings_instances_and_quiet_takes_them_away(box: Box) -> None:
     assert (last["data"]["before"], last["data"]["after"]) == (2, 1) and "no more were needed" in last["data"]["reason"]
     assert box.ssh("autoscale:unset", "busy").status == 0
     assert box.json("autoscale:report", "busy") == {}
-    eventually(lambda: box.differences() == [])
+    box.settles()
 
 
 def test_app_json_may_say_it_and_the_command_says_more(box: Box) -> None:

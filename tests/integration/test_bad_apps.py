@@ -152,7 +152,7 @@ def test_old_instance_that_ignores_sigterm_is_killed_in_time(quick: Box) -> None
     assert quick.push(repository, "deaf").status == 0
     assert quick.get("deaf").text == "hears"
     eventually(lambda: old not in {c["Names"][0].lstrip("/") for c in quick.containers()}, 20)
-    eventually(lambda: quick.differences() == [], 10)
+    quick.settles(10)
 
 
 def test_app_that_crashes_later_is_shown_crashing_and_hurts_no_other(quick: Box) -> None:

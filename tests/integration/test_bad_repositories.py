@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.apps import app
-from tests.box import Box, Done, Repository, eventually, run
+from tests.box import Box, Done, Repository, run
 
 pytestmark = pytest.mark.engine
 
@@ -243,4 +243,4 @@ def test_clone_of_what_was_pushed(box: Box, tmp_path: Path) -> None:
         timeout=30,
     )
     assert head.stdout.strip() == repository.git("rev-parse", "HEAD")
-    eventually(lambda: box.differences() == [])
+    box.settles()

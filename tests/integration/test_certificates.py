@@ -178,7 +178,7 @@ def test_nginx_serves_before_the_daemon_is_there(new_box: object, authority: Aut
         path.unlink()
     box.kill_nginx()
     box.start()
-    eventually(lambda: box.differences() == [])
+    box.settles()
     eventually(lambda: not refused(box, "early.test"))
     assert handshake(box.https_port, "early.test", trust=authority.pem)
 

@@ -282,7 +282,7 @@ def test_a_bad_canary_is_given_up_by_itself(box: Box, name: str) -> None:
     assert {box.get(name).text for _ in range(10)} == {"hello"}
     found = deployment(box, name)
     assert (found["status"], found["phase"]) == ("failed", "canary")
-    eventually(lambda: box.differences() == [])
+    box.settles()
 
 
 _ANY_ANSWER: dict[str, object] = {"healthchecks": {"web": [{"type": "startup", "uptime": 1}]}}
@@ -409,7 +409,7 @@ def test_a_change_of_config_vars_can_be_cancelled_before_its_switch(box: Box, na
     found = deployment(box, name)
     assert (found["status"], found["phase"]) == ("cancelled", "checking")
     assert box.get(name).text == "hello"
-    eventually(lambda: box.differences() == [])
+    box.settles()
     nothing = box.ssh("deploys:cancel", name)
     assert nothing.status == 1 and "nothing" in nothing.err
 

@@ -35,7 +35,7 @@ def test_builds_are_refused_with_the_numbers_and_running_apps_go_on(new_box: Cal
     assert "cleanup" in done.all
     assert box.ssh("cleanup").status == 0
     assert box.get("tight").text == "before"
-    eventually(lambda: box.differences() == [])
+    box.settles()
 
 
 def test_cleanup_touches_only_own_images_and_keeps_rollback_targets(new_box: Callable[..., Box]) -> None:

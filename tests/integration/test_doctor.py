@@ -214,7 +214,7 @@ def test_state_sees_strangers_until_they_are_removed(box: Box) -> None:
         return all(word in found for word in ("site of stranger", str(half_written), f"network {box.label}-x"))
 
     eventually(seen, 30)
-    eventually(lambda: box.differences() == [], 60)
+    box.settles(60)
     assert not site.exists()
 
 

@@ -303,6 +303,6 @@ def test_a_restart_that_a_killed_daemon_left_half_done_is_finished(new_box: Any)
     assert box.process.wait(30) != 0
     assert first["name"] not in {name for c in box.containers() for name in (n.strip("/") for n in c["Names"])}
     box.start()
-    eventually(lambda: box.differences() == [])
+    box.settles()
     assert ask(first, "/live") == 200
     assert box.get("halfway").status == 200

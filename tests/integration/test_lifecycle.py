@@ -25,7 +25,7 @@ _SETTINGS = "[run]\ndrain = 1.0\nstop_timeout = 2\n"
 def clean(box: Box) -> Iterator[Box]:
     """The shared box, in which database, engine and files must agree again after the test."""
     yield box
-    eventually(lambda: box.differences() == [], 30)
+    box.settles(30)
 
 
 def projects(box: Box) -> set[str]:
@@ -113,7 +113,7 @@ def test_an_engine_that_is_away_refuses_before_anything_is_lost(new_box: Callabl
         assert [found["name"] for found in box.json("apps:list")] == ["safe"]
         assert box.get("safe").status == 200 and box.ssh("domains:list", "safe").status == 0
         door = Door(path)
-        eventually(lambda: box.api("GET", "/state").get("differences") == [], 45)
+        box.settles(45)
         assert box.ssh("apps:destroy", "safe", "--force").status == 0
         assert box.containers() == []
     finally:
@@ -164,7 +164,7 @@ def test_destroying_without_nginx_leaves_only_what_nginx_had(new_box: Callable[.
         assert not list((box.data / "repositories").glob("*.git"))
         assert not list((box.data / "logs" / "builds").iterdir())
         assert projects(box) == set()
-    eventually(lambda: box.api("GET", "/state").get("differences") == [])
+    box.settles()
     assert box.get("dark").status == 404
 
 
@@ -178,7 +178,7 @@ def test_an_app_that_cannot_be_made_says_why_and_leaves_nothing(new_box: Callabl
             assert [found["name"] for found in box.json("apps:list")] == ["first"]
             assert projects(box) == {"first"}
             assert len(list((box.data / "repositories").glob("*.git"))) == 1
-    eventually(lambda: box.api("GET", "/state").get("differences") == [])
+    box.settles()
     assert box.ssh("apps:create", "second").status == 0
 
 
@@ -207,7 +207,7 @@ def test_renaming_while_a_release_goes_live_waits_for_it(new_box: Callable[..., 
     assert box.get("after").text == "new"
     assert box.get("before").status == 404
     assert box.json("deployments", "after")[0]["status"] == "succeeded"
-    eventually(lambda: box.differences() == [])
+    box.settles()
 
 
 def test_renaming_while_a_build_runs_keeps_its_image_and_its_release(new_box: Callable[..., Box]) -> None:
@@ -221,7 +221,7 @@ def test_renaming_while_a_build_runs_keeps_its_image_and_its_release(new_box: Ca
     assert status == 0 and "after v1 is live" in text, text
     assert box.get("after").text == "renamed" and box.get("before").status == 404
     assert box.api("POST", "/cleanup")["removed_images"] == []
-    eventually(lambda: box.differences() == [])
+    box.settles()
 
 
 def test_a_new_app_may_have_the_name_of_one_that_is_being_destroyed(new_box: Callable[..., Box]) -> None:
@@ -232,7 +232,7 @@ def test_a_new_app_may_have_the_name_of_one_that_is_being_destroyed(new_box: Cal
     assert box.push(box.repository(app(body="new")), "again").status == 0
     assert outcome(destroying)[0] == 0
     assert box.get("again").text == "new"
-    eventually(lambda: box.differences() == [])
+    box.settles()
     assert len(box.containers()) == 1
 
 
@@ -268,7 +268,7 @@ def test_a_one_off_of_no_app_is_ended(clean: Box) -> None:
     stray = docker("POST", f"/containers/create?name={clean.label}-stray", options)["Id"]
     docker("POST", f"/containers/{stray}/start")
     assert clean.differences() == [f"one-off {clean.label}-stray belongs to no app"]
-    eventually(lambda: clean.differences() == [], 45)
+    clean.settles(45)
 
 
 def heard_by_all(box: Box) -> int:
@@ -292,4 +292,4 @@ def test_what_is_older_than_the_settings_say_is_forgotten(new_box: Callable[...,
     assert box.get("kept").text == "kept"
     assert box.ssh("rollback", "kept").status == 0
     assert box.json("apps:info", "kept")["release"] == "v6"
-    eventually(lambda: box.differences() == [])
+    box.settles()

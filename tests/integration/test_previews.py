@@ -89,7 +89,7 @@ def test_a_branch_becomes_an_app_and_goes_with_the_branch(box: Box, repository: 
     assert box.json("previews", "shop")["items"] == []
     missing = box.ssh("previews:destroy", "shop", "nothing")
     assert missing.status == 1 and "previews shop" in missing.err
-    eventually(lambda: box.differences() == [])
+    box.settles()
 
 
 def test_a_preview_that_fails_is_rejected_and_the_app_is_not_touched(box: Box, repository: Repository) -> None:

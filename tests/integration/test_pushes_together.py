@@ -20,7 +20,7 @@ Started = subprocess.Popen[str]
 def clean(box: Box) -> Iterator[Box]:
     """The shared box, in which database, engine and files must agree again after the test."""
     yield box
-    eventually(lambda: box.differences() == [], 30)
+    box.settles(30)
 
 
 def head(box: Box, name: str) -> str:

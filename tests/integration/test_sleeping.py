@@ -106,7 +106,7 @@ def test_an_idle_app_sleeps_and_wakes_for_all_who_come_first(box: Box, sleepy: s
         eventually(lambda: is_asleep(box, sleepy), 20)
         assert states(box, sleepy) == {"web.1": "asleep", "web.2": "asleep", "worker.1": "running"}
         assert "sleepy (asleep)" in ok(box, "apps:list") and "asleep" in ok(box, "ps:report", sleepy)
-        assert eventually(lambda: box.differences() == [])
+        box.settles()
         kept = {container["Id"] for container in box.containers()}
         ok(box, "sleep:set", sleepy, "after=1h")
         with ThreadPoolExecutor(54) as pool:
@@ -120,7 +120,7 @@ def test_an_idle_app_sleeps_and_wakes_for_all_who_come_first(box: Box, sleepy: s
     assert slept["reason"] == "no request for 1 s" and slept["instances"] == 2
     assert woke["reason"] == "a request came" and 0 < woke["seconds"] < 20
     assert set(states(box, sleepy).values()) == {"running"}
-    assert eventually(lambda: box.differences() == [])
+    box.settles()
 
 
 def test_a_stream_keeps_it_awake(box: Box, sleepy: str) -> None:
@@ -195,7 +195,7 @@ def test_what_was_done_to_its_containers_is_put_right(box: Box, sleepy: str) -> 
     docker("DELETE", f"/containers/{first}?force=1")
     docker("POST", f"/containers/{second}/start")
     eventually(lambda: docker("GET", f"/containers/{second}/json")["State"]["Status"] == "exited", 30)
-    assert eventually(lambda: box.differences() == [])
+    box.settles()
     box.kill_nginx()
     eventually(lambda: _status(box, sleepy) == 200, 30)
     assert [i["name"] for i in box.json("ps:report", sleepy)["instances"] if i["instance"] == "web.1"] == [first]
@@ -247,7 +247,7 @@ def test_killed_at_any_point_on_the_way_nobody_is_lost(box: Box, sleepy: str) ->
         restart("")
         assert third.result().status == 200
     assert told(box, sleepy, "app.woke")[-1]["reason"] == "paasd stopped while it was being woken"
-    assert eventually(lambda: box.differences() == [])
+    box.settles()
     assert set(states(box, sleepy).values()) == {"running"}
 
 
@@ -279,7 +279,7 @@ def test_changes_of_a_sleeping_app_go_live_and_leave_it_awake(box: Box, sleepy: 
     put_to_sleep(box, "renamed")
     ok(box, "sleep:off", "renamed")
     assert states(box, "renamed") == {"web.1": "running"} and box.json("sleep:report") == []
-    assert eventually(lambda: box.differences() == [])
+    box.settles()
 
 
 def test_without_holding_it_is_woken_all_the_same(box: Box, sleepy: str) -> None:
@@ -312,7 +312,7 @@ def test_an_app_that_does_not_start_again_is_told_of(box: Box) -> None:
     waking = box.get("once", headers={"Accept": "application/json"})
     assert (waking.status, json.loads(waking.text)["code"]) == (503, "waking")
     ok(box, "apps:destroy", "once", "--force")
-    assert eventually(lambda: box.differences() == [])
+    box.settles()
 
 
 @pytest.mark.parametrize(
