@@ -1,6 +1,8 @@
 -- What paasd asks over the control socket: the route table, counters, requests in flight. Plain lines of text.
 
 local certificates = require "paasd.certificates"
+local breaker = require "paasd.breaker"
+local ejection = require "paasd.ejection"
 local routes = require "paasd.routes"
 local counters = require "paasd.counters"
 local workers = require "paasd.workers"
@@ -44,12 +46,15 @@ local collections = {
     ["GET /counters"] = counters.text,
     ["GET /in-flight"] = in_flight,
     ["GET /wanted"] = function() return asleep.wanted(tonumber(ngx.var.arg_seconds) or 0) end,
+    ["GET /breakers"] = breaker.text,
+    ["GET /ejections"] = ejection.text,
     ["GET /certificates"] = certificates.list,
     ["GET /names"] = certificates.names,
     ["GET /redirects"] = certificates.redirects,
 }
 
 local members = {
+    ["PUT /policies/"] = function(app) return stored(routes.set_policy(app, body())) end,
     ["PUT /routes/"] = function(app) asleep.forget(app) return stored(routes.set(app, body())) end,
     ["DELETE /routes/"] = function(app) routes.remove(app) return "" end,
     ["PUT /not-woken/"] = function(app) asleep.refuse(app, tonumber(body())) return "" end,

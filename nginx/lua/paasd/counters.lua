@@ -75,11 +75,20 @@ function M.count(app)
     end
     add(app, status, class)
     if not endpoint then
-        if route_of(app).count == 0 then
+        local route = route_of(app)
+        if route.count == 0 then
             add(app .. "!", status, class)
         end
-    elseif endpoint.canary then
-        add(app .. "~", status, class)
+        if route.policy then
+            balancer.refused()
+        end
+    else
+        if endpoint.canary then
+            add(app .. "~", status, class)
+        end
+        if endpoint.plan then
+            balancer.ended(endpoint, status)
+        end
     end
     if workers.exiting then
         workers.report()

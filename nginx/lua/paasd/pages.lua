@@ -1,6 +1,7 @@
 -- The edge's own answers, for when no app gave one. HTML for people, JSON for whoever prefers it.
 
 local must_redirect = require("paasd.certificates").must_redirect
+local answer_of_breaker = require("paasd.balancer").answer
 local routes = require "paasd.routes"
 
 local find, lower = string.find, string.lower
@@ -17,6 +18,9 @@ local answers = {
     [502] = {file = "app-silent.html", code = "app-silent", detail = "The app did not answer."},
     [503] = {file = "no-instance.html", code = "no-instance", detail = "No instance of this app is running."},
     [504] = {file = "app-slow.html", code = "app-slow", detail = "The app did not answer in time."},
+    ["breaker-open"] = {
+        file = "breaker-open.html", code = "breaker-open", detail = "The app failed too often; try again in a moment.",
+    },
     waking = {file = "waking.html", code = "waking", detail = "The app is being woken; try again in a moment."},
     ["not-woken"] = {file = "not-woken.html", code = "not-woken", detail = "The app could not be started."},
 }
@@ -37,15 +41,15 @@ local function prefers_json()
     return json and (not html or json < html)
 end
 
--- `why` chooses among several pages of a status.
-function M.send(status, why)
+-- `why` chooses among several pages of a status; `seconds` is when to try again.
+function M.send(status, why, seconds)
     local answer = answers[why or status]
     local body = answer.html
     ngx.status = status
     ngx.header["Cache-Control"] = "no-store"
     ngx.header["Content-Type"] = "text/html; charset=utf-8"
-    if status >= 500 then
-        ngx.header["Retry-After"] = RETRY_AFTER
+    if status >= 500 or seconds then
+        ngx.header["Retry-After"] = seconds or RETRY_AFTER
     end
     if prefers_json() then
         ngx.header["Content-Type"] = "application/problem+json"
@@ -59,8 +63,15 @@ end
 -- For a request that the balancer refused to send anywhere. The redirect is not to be remembered for good: the app may
 -- lose its certificate.
 function M.redirect(app)
-    local redirects = routes.of(app).redirects
+    local route = routes.of(app)
+    local redirects = route.redirects
     if not redirects or not must_redirect(redirects) then
+        if route.policy then
+            local status, seconds = answer_of_breaker()
+            if status then
+                return M.send(status, "breaker-open", seconds)
+            end
+        end
         return M.send(500)
     end
     local port = https_port ~= 443 and ":" .. https_port or ""

@@ -61,20 +61,25 @@ local function schedule(weighted)
 end
 
 local function track(text, is_canary)
-    local weighted = {}
+    local weighted, release = {}, match(text, "^ ?(%d+)")
     for address, port, weight in gmatch(text, "([%d.]+):(%d+)/(%d+)") do
         weight = tonumber(weight)
         if weight > 0 then
             local found = endpoint(address, port)
             found.canary = is_canary
+            if found.plan then
+                found.plan, found.down_until = nil, 0     -- the app's next plan takes it, if there is one
+            end
             weighted[#weighted + 1] = {endpoint = found, weight = weight}
         end
     end
     if #weighted == 0 then
-        return {slots = {}, size = 0, position = 1, count = 0}
+        return {slots = {}, size = 0, position = 1, count = 0, members = weighted, release = release}
     end
     local slots = schedule(weighted)
-    return {slots = slots, size = #slots, position = random(#slots), count = #weighted}
+    return {
+        slots = slots, size = #slots, position = random(#slots), count = #weighted, members = weighted, release = release,
+    }
 end
 
 -- A route; its canary, if it has one, is a second one with a share of the requests and the variable that chooses.
@@ -113,6 +118,8 @@ function M.of(app)
     if not route then
         route = decode(dict:get("route:" .. app))
         route.redirects = redirects_of(app)
+        local policy = ngx.shared.paasd_balancing:get("stub|" .. app)
+        route.policy = policy and require("cjson.safe").decode(policy)
         decoded[app] = route
     end
     return route
@@ -136,6 +143,12 @@ function M.set(app, text)
     local ok, err = store(app, text)
     dict:incr("version", 1, 0)
     return ok, err
+end
+
+function M.set_policy(app, text)
+    ngx.shared.paasd_balancing:set("stub|" .. app, text)
+    M.touch()
+    return true
 end
 
 function M.remove(app)

@@ -18,6 +18,8 @@ return function(mirror, pages_directory, tls_directory, https_port)
 
     paasd_pick = balancer.pick
     paasd_pick_stream = balancer.pick_stream
+    paasd_way = balancer.way
+    paasd_stick = balancer.stick
     paasd_count = counters.count
     paasd_page = pages.send
     paasd_failed = asleep.failed
