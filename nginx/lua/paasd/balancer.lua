@@ -132,7 +132,7 @@ end
 
 -- Endpoint of the next try of a request that `failed`, nil when there is none to be.
 local function next_try(plan, route, request, failed, time)
-    local kind, was_sent = failures.kind(1), M.was_sent()
+    local kind, was_sent = failures.kind(0), M.was_sent()
     local again
     if plan.retries then
         again = retries.again(plan.retries, kind, was_sent, time)

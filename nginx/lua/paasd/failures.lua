@@ -15,7 +15,7 @@ local function from_end(text, back)
     return values[count - back]
 end
 
--- Of the last try, or with `back` = 1 of the one before. Nil when it did not fail in one of these ways.
+-- Of the last try that there was, or with `back` = 1 of the one before. Nil when it did not fail in one of these ways.
 function M.kind(back)
     local status = from_end(ngx.var.upstream_status, back)
     if status ~= "502" and status ~= "503" and status ~= "504" then

@@ -84,7 +84,8 @@ function M.failed(app)
     if routes.of(app).count == 0 then
         return M.send(503)
     end
-    local timed_out = find(ngx.var.upstream_status or "", "504$")
+    -- After a time-out Nginx may list one more try, a 502, which the balancer refused.
+    local timed_out = find(ngx.var.upstream_status or "", "504[, 502]*$")
     return M.send(timed_out and 504 or 502)
 end
 

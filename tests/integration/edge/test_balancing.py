@@ -71,6 +71,20 @@ async def test_a_slow_instance_gets_fewer(bench: Bench, algorithm: str) -> None:
     assert (await ask(bench, host, 60, 20))["slow"] >= 15
 
 
+async def test_ewma_is_not_taken_in_by_quick_errors(bench: Bench) -> None:
+    async def fail(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=503)
+
+    async def usual(request: web.Request) -> web.StreamResponse:
+        await asyncio.sleep(0.02)
+        return web.Response(text="usual")
+
+    host = await bench.serve("blog", await bench.apps.start(usual), await bench.apps.start(fail))
+    await set_policy(bench, "blog", balance__algorithm="ewma")
+    answers = await ask(bench, host, 80, 2)
+    assert 1 <= answers["503"] <= 12
+
+
 async def test_ewma_forgives_an_instance_that_was_slow(bench: Bench) -> None:
     delay = 0.06
 

@@ -132,6 +132,13 @@ async def test_a_time_out_is_tried_elsewhere(bench: Bench, method: str, again: b
     assert stuck.asked >= 1
 
 
+async def test_silence_of_one_of_many_is_told_as_such(bench: Bench) -> None:
+    instances = [Instance(str(number), delay=20) for number in range(3)]
+    host = await serve(bench, instances, timeout__read="200ms")
+    assert (await ask(bench, host))[0] == 504
+    assert sum(instance.asked for instance in instances) == 1
+
+
 async def test_time_outs_are_live(bench: Bench) -> None:
     host = await serve(bench, (Instance("late", delay=0.6),), timeout__read="200ms")
     began = time.monotonic()
