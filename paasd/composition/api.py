@@ -14,6 +14,7 @@ from paasd.api.v1.config import ConfigResource
 from paasd.api.v1.cron import CronResource
 from paasd.api.v1.deployments import DeploymentsResource
 from paasd.api.v1.domains import DomainsResource
+from paasd.api.v1.edge import EdgeResource
 from paasd.api.v1.events import EventsResource
 from paasd.api.v1.intake import IntakeResource
 from paasd.api.v1.jobs import JobsResource
@@ -108,6 +109,7 @@ def _edge(parts: Parts) -> list[Resource]:
         CertificatesResource(
             stores.certificates, stores.domains, stores.tls_settings, edge.serving, edge.issuing, lifecycle
         ),
+        EdgeResource(stores.gateway, lifecycle),
     ]
 
 

@@ -15,6 +15,7 @@ from paasd.cron_entries import CronEntries
 from paasd.deploy_settings import DeploymentSettings
 from paasd.deployments import Deployments
 from paasd.events import Events
+from paasd.gateway.policy import Gateway
 from paasd.identity.ssh_keys import SshKeys
 from paasd.identity.users import Users
 from paasd.jobs.table import Jobs
@@ -54,6 +55,7 @@ class Stores:
     entries: CronEntries
     storage: Storage
     domains: Domains
+    gateway: Gateway
     certificates: Certificates
     authority_keys: AuthorityKeys
     troubles: Troubles
@@ -88,6 +90,7 @@ def compose_stores(base: Base) -> Stores:
         entries=CronEntries(database, jobs),
         storage=Storage(config, database, jobs, base.volumes, quotas.gate),
         domains=Domains(database, config.http),
+        gateway=Gateway(database),
         certificates=Certificates(database, vault),
         authority_keys=AuthorityKeys(database, vault),
         troubles=Troubles(database),

@@ -161,6 +161,7 @@ def _differences(parts: Parts) -> Differences:
         stores.instances,
         base.driver,
         edge.edge,
+        stores.domains,
         parts.build.repositories,
         deploy.deployer,
         edge.routing,
