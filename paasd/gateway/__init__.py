@@ -1,1 +1,1 @@
-"""Policies of the edge by app: one module a part, each with its settings and what the edge is told of them."""
+"""What can be set for how the edge treats an app's requests: a module for each part of the policy."""

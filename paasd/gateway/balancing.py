@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 
 from paasd.app_settings import Key, one_of
+from paasd.gateway.parts import Part, Values
 
-PART = "balance"
 ALGORITHMS = ("round-robin", "least-connections", "ewma", "hash")
 _SOURCE = re.compile(r"(ip)|(header):([A-Za-z0-9-]{1,64})|(cookie):([A-Za-z0-9_-]{1,64})")
 
@@ -26,7 +26,7 @@ KEYS: Mapping[str, Key] = {
 }
 
 
-def policy(values: Mapping[str, str]) -> dict[str, object] | None:
+def policy(values: Values) -> dict[str, object] | None:
     algorithm, source = values.get("balance.algorithm"), values.get("balance.hash", "ip")
     sticky = values.get("balance.sticky") == "on"
     if algorithm in (None, ALGORITHMS[0]) and not sticky:
@@ -43,3 +43,11 @@ def variable(source: str) -> str:
     """Nginx's variable of `header:x-tenant` or `cookie:session`."""
     kind, _, name = source.partition(":")
     return f"http_{name.replace('-', '_')}" if kind == "header" else f"cookie_{name}"
+
+
+def sticky(values: Values) -> dict[str, object] | None:
+    """The part of the gate that sets the cookie."""
+    return {"cookie": True} if values.get("balance.sticky") == "on" else None
+
+
+PARTS = (Part("sticky", {}, sticky), Part("balance", KEYS, policy))

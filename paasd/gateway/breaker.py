@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from paasd.app_settings import Key, duration, whole
-from paasd.gateway.numbers import percent
+from paasd.gateway.grammar import percent
+from paasd.gateway.parts import Part, Values
 
-PART = "breaker"
 _ANSWERS = (429, 500, 502, 503, 504)
 
 
@@ -23,13 +23,15 @@ KEYS: Mapping[str, Key] = {
     "breaker.window": Key(duration(1, 600), "Time that the share is taken of (10s)."),
     "breaker.least": Key(whole(1, 100_000, "a number of requests"), "Fewest requests in the window to open at (20)."),
     "breaker.time": Key(duration(1, 3600), "How long it stays open before probes are let through (30s)."),
-    "breaker.probes": Key(whole(1, 100, "a number of requests"), "Requests let through as probes; all must go well (3)."),
+    "breaker.probes": Key(
+        whole(1, 100, "a number of requests"), "Requests let through as probes; all must go well (3)."
+    ),
     "breaker.answer": Key(_answer, "Status that others get while it is open (503)."),
 }
 _DEFAULTS = {"window": 10.0, "least": 20, "time": 30.0, "probes": 3, "answer": 503}
 
 
-def policy(values: Mapping[str, str]) -> dict[str, object] | None:
+def policy(values: Values) -> dict[str, object] | None:
     if "breaker.share" not in values:
         return None
     part: dict[str, object] = {"share": int(values["breaker.share"])}
@@ -56,3 +58,6 @@ def parse_breakers(text: str) -> dict[str, BreakerState]:
         app, state, seconds, requests, errors = line.split()
         found[app] = BreakerState(state, float(seconds), int(requests), int(errors))
     return found
+
+
+PART = Part("breaker", KEYS, policy)

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from paasd.app_settings import Key, duration, whole
-from paasd.gateway.numbers import FAILURES, some_failures
+from paasd.gateway.grammar import FAILURES, some_failures
+from paasd.gateway.parts import Part, Values
 
-PART = "eject"
 KEYS: Mapping[str, Key] = {
     "eject.failures": Key(
         whole(1, 100, "a number of failures"), "Failures in a row that take an instance out for a while (never)."
@@ -21,7 +21,7 @@ KEYS: Mapping[str, Key] = {
 }
 
 
-def policy(values: Mapping[str, str]) -> dict[str, object] | None:
+def policy(values: Values) -> dict[str, object] | None:
     if "eject.failures" not in values:
         return None
     return {
@@ -49,3 +49,6 @@ def parse_ejections(text: str) -> list[Ejection]:
         app, release, endpoint, seconds, times = line.split()
         found.append(Ejection(app, int(release), endpoint, float(seconds), int(times)))
     return found
+
+
+PART = Part("eject", KEYS, policy)

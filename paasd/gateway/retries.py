@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from paasd.app_settings import Key, whole
-from paasd.gateway.numbers import percent, some_failures
+from paasd.gateway.grammar import percent, some_failures
+from paasd.gateway.parts import Part, Values
 
-PART = "retries"
-_STATUSES = ("502", "503", "504")
 KEYS: Mapping[str, Key] = {
     "retries.count": Key(whole(0, 4, "a number of other instances"), "Other instances that a request may try (4)."),
     "retries.on": Key(
-        some_failures, "Failures after which it does: connect, timeout, 502, 503, 504 (connect); POST and PATCH: connect."
+        some_failures,
+        "Failures after which it does: connect, timeout, 502, 503, 504 (connect); POST and PATCH: connect.",
     ),
-    "retries.budget": Key(percent(0), "Retries of requests that an instance has had, in per cent of all requests (20)."),
+    "retries.budget": Key(
+        percent(0), "Retries of requests that an instance has had, in per cent of all requests (20)."
+    ),
 }
 
 
-def policy(values: Mapping[str, str]) -> dict[str, object] | None:
+def policy(values: Values) -> dict[str, object] | None:
     if not values.keys() & KEYS.keys():
         return None
     return {
@@ -28,6 +30,4 @@ def policy(values: Mapping[str, str]) -> dict[str, object] | None:
     }
 
 
-def statuses(values: Mapping[str, str]) -> list[str]:
-    """Statuses of the app that are tried elsewhere: Nginx has to know them by the location."""
-    return [status for status in values.get("retries.on", "").split(",") if status in _STATUSES]
+PART = Part("retries", KEYS, policy)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from paasd.app_settings import Key, duration
+from paasd.gateway.parts import Part, Values
 
-PART = "timeouts"
 KEYS: Mapping[str, Key] = {
     "timeout.connect": Key(duration(0.1, 60), "Time for a connection to an instance (5s)."),
     "timeout.send": Key(duration(0.1, 86400), "Time between two writes to an instance (60s)."),
@@ -15,6 +15,9 @@ KEYS: Mapping[str, Key] = {
 }
 
 
-def policy(values: Mapping[str, str]) -> dict[str, object] | None:
+def policy(values: Values) -> dict[str, object] | None:
     part = {key.removeprefix("timeout."): float(values[key]) for key in KEYS if key in values}
     return {**part} if part else None
+
+
+PART = Part("timeouts", KEYS, policy)

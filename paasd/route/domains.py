@@ -10,6 +10,7 @@ from paasd import events
 from paasd.config import HttpConfig
 from paasd.database import Database, now
 from paasd.errors import AlreadyExists, InvalidInput, NotFound
+from paasd.gateway.policy import BODY, Gateway, policy_text
 from paasd.models import Actor, App, Site
 from paasd.names import shown
 from paasd.route.pem import covers
@@ -24,6 +25,7 @@ class Domains:
         self._database = database
         self._http = http
         self._tls = TlsSettings(database)
+        self._gateway = Gateway(database)
 
     def default(self, name: str) -> str:
         """Where an app is reached without any domain of its own."""
@@ -49,8 +51,15 @@ class Domains:
         return f"{scheme}://{host}" + (f":{port}" if port != usual else "")
 
     async def site(self, app: App) -> Site:
-        tls = await self._tls.of(app)
-        return Site(app.name, tuple(await self.of(app)), hsts=tls.hsts, client_ca=tls.client_ca)
+        tls, values = await self._tls.of(app), await self._gateway.values(app)
+        return Site(
+            app.name,
+            tuple(await self.of(app)),
+            hsts=tls.hsts,
+            client_ca=tls.client_ca,
+            body_size=values.get(BODY, ""),
+            policy=policy_text(values),
+        )
 
     async def add(self, actor: Actor, app: App, name: str) -> str:
         """Raises InvalidInput, or AlreadyExists when any app of the box has it. Returns the name as stored."""

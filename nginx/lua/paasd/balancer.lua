@@ -3,11 +3,12 @@
 local base = require "resty.core.base"
 local balancer = require "ngx.balancer"
 local ffi = require "ffi"
-local must_redirect = require("paasd.certificates").must_redirect
 local balancing = require "paasd.balancing"
 local breaker = require "paasd.breaker"
 local ejection = require "paasd.ejection"
 local failures = require "paasd.failures"
+local gate = require "paasd.gate"
+local pages = require "paasd.pages"
 local plans = require "paasd.plans"
 local retries = require "paasd.retries"
 local routes = require "paasd.routes"
@@ -17,7 +18,7 @@ local cast, tonumber, gmatch, min, max = ffi.cast, tonumber, string.gmatch, math
 local get_request = base.get_request
 local set_current_peer, set_more_tries = balancer.set_current_peer, balancer.set_more_tries
 local set_timeouts = balancer.set_timeouts
-local route_of = routes.of
+local route_of, app_of = routes.of, gate.app
 local now = ngx.now
 
 local BUSY = -3          -- NGX_BUSY: Nginx answers 502, and the error page is ours
@@ -42,7 +43,7 @@ end
 
 -- The endpoint of a finished request, whose place it gives back; nil when it never had one.
 function M.release()
-    local request = tonumber(cast("uintptr_t", get_request()))
+    local request = this_request()
     local endpoint = current[request]
     if endpoint then
         current[request] = nil
@@ -191,12 +192,13 @@ local function pick_by_plan(app, route, request, is_stream)
     take(request, endpoint)
 end
 
-function M.pick(app, is_stream)
-    local route = route_of(app)
-    if route.redirects and must_redirect(route.redirects) then
-        return ngx.exit(ngx.ERROR)    -- 500, and its error page redirects; BUSY would write to the log
-    end
+function M.pick(is_stream)
     local request = this_request()
+    local app = app_of(request)
+    if not app then     -- its host name was taken away while its body came
+        return ngx.exit(BUSY)
+    end
+    local route = route_of(app)
     if route.policy then
         return pick_by_plan(app, route, request, is_stream)
     end
@@ -223,8 +225,8 @@ function M.pick(app, is_stream)
     take(request, endpoint)
 end
 
-function M.pick_stream(app)
-    M.pick(app, true)
+function M.pick_stream()
+    M.pick(true)
     local request = this_request()
     local endpoint = current[request]
     if not endpoint or streaming[request] then     -- the pick refused, which does not end this function
@@ -245,48 +247,26 @@ function M.ended(endpoint, status)
     plans.ended(endpoint, request, status, those and those.given_up)
 end
 
--- A request of an app with a plan has ended without an endpoint.
+-- A request has ended without an endpoint.
 function M.refused()
     local request = this_request()
     tried[request] = nil
     breaker.forget(request)
 end
 
--- Status and seconds to wait, when this request was refused by a breaker.
-function M.answer()
-    return breaker.answer(this_request())
+-- Answers a request that a breaker refused, or that failed here in a way that nobody foresaw.
+function M.answer_refused()
+    local status, seconds = breaker.answer(this_request())
+    if status then
+        return pages.send(status, "breaker-open", seconds)
+    end
+    return pages.send(500)
 end
 
 -- Cookie that sticks this request's client to its endpoint, if there is a need for one.
 function M.cookie()
     local endpoint = current[this_request()]
     return endpoint and balancing.cookie(endpoint)
-end
-
--- STUB until the gate is there.
-function M.way(app)
-    local route = route_of(app)
-    if not route.policy then
-        return ""
-    end
-    local plan = route.plan or plans.of(app, route)
-    local found = {}
-    for _, status in ipairs({"502", "503", "504"}) do
-        if plan.retries and plan.retries.on[status] then
-            found[#found + 1] = status
-        end
-    end
-    if #found > 0 then
-        return "@gate_again_" .. table.concat(found, "_")
-    end
-    return plan.stuck and "@gate" or ""
-end
-
-function M.stick()
-    local cookie = M.cookie()
-    if cookie then
-        require("ngx.resp").add_header("Set-Cookie", cookie)
-    end
 end
 
 return M

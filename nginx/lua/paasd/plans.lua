@@ -6,6 +6,7 @@ local breaker = require "paasd.breaker"
 local ejection = require "paasd.ejection"
 local failures = require "paasd.failures"
 local retries = require "paasd.retries"
+local routes = require "paasd.routes"
 
 local ipairs, pairs = ipairs, pairs
 local now = ngx.now
@@ -40,7 +41,7 @@ local function sweep(time)
     end
     swept = time
     for app in pairs(plans) do
-        if not ngx.shared.paasd_routes:get("route:" .. app) then
+        if not routes.table:get(app) then
             plans[app] = nil
         end
     end

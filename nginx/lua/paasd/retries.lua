@@ -7,11 +7,9 @@
 local failures = require "paasd.failures"
 
 local floor, min, max = math.floor, math.min, math.max
-local ipairs = ipairs
 
 local SECONDS = 10
 local ALWAYS = 3         -- retries in that time that need no budget, for apps with few requests
-local STATUSES = {"502", "503", "504"}
 
 local M = {}
 
@@ -21,12 +19,8 @@ function M.compile(settings, before)
         budget.requests[slot], budget.retries[slot] = 0, 0
     end
     local on = failures.set(settings.on, {"connect"})
-    local by_status = false
-    for _, status in ipairs(STATUSES) do
-        by_status = by_status or on[status] or false
-    end
     return {
-        count = settings.count or 4, on = on, by_status = by_status, share = (settings.budget or 20) / 100,
+        count = settings.count or 4, on = on, by_status = on["502"] or on["503"] or on["504"], share = (settings.budget or 20) / 100,
         spent = before and before.spent or budget,
     }
 end

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import json
-
-from paasd.gateway import balancing, breaker, ejection, retries, timeouts
+from paasd.gateway.policy import KEYS, policy_text
+from paasd.models import Site
 from tests.integration.edge.conftest import Bench
-
-PARTS = (balancing, breaker, ejection, retries, timeouts)
 
 
 async def set_policy(bench: Bench, app: str, **settings: str) -> None:
-    """`balance__sticky="on"` sets balance.sticky."""
-    values = {}
-    for name, value in settings.items():
-        key = name.replace("__", ".")
-        part = next(part for part in PARTS if key in part.KEYS)
-        values[key] = part.KEYS[key].check(value)
-    policy = {part.PART: made for part in PARTS if (made := part.policy(values))}
-    await bench.edge._control.put(f"policies/{app}", json.dumps(policy))
+    """`balance__sticky="on"` sets balance.sticky; nothing takes the policy away."""
+    values = {name.replace("__", "."): value for name, value in settings.items()}
+    text = policy_text({key: KEYS[key].check(value) for key, value in values.items()})
+    await bench.edge.set_site(Site(app, (f"{app}.test",), policy=text))

@@ -150,7 +150,7 @@ async def test_few_requests_prove_nothing(bench: Bench) -> None:
     host, app = await moody(bench, breaker__least="60", breaker__window="2s")
     for _ in range(50):
         assert (await bench.visitor.get(host))[0] == 500
-    await asyncio.sleep(2.5)      # longer than the window
+    await asyncio.sleep(2.5)  # longer than the window
     for _ in range(50):
         assert (await bench.visitor.get(host))[0] == 500
     assert await state(bench) == "closed" and app.asked == 100
@@ -221,5 +221,5 @@ async def test_it_is_one_breaker_for_all_workers_and_for_this_app_alone(bench: B
     assert app.asked == asked
     assert await bench.visitor.get(other) == (200, "fine")
     # Taking the policy away lets everybody in.
-    await bench.edge._control.put("policies/blog", "")
+    await set_policy(bench, "blog")
     assert (await bench.visitor.get(host))[0] == 500

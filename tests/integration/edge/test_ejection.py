@@ -66,7 +66,7 @@ async def test_an_instance_that_fails_goes_and_comes_back(bench: Bench, algorith
     await until(is_out)
     (found,) = await ejections(bench)
     assert (found.app, found.release, found.endpoint, found.times) == ("blog", 1, str(endpoint), 1)
-    await asyncio.sleep(0.15)      # all workers know
+    await asyncio.sleep(0.15)  # all workers know
     asked = bad.asked
     bad.status = 200
     while await ejections(bench):

@@ -124,9 +124,7 @@ async def test_an_instance_that_hangs_up(bench: Bench, method: str, again: bool)
 @pytest.mark.parametrize(("method", "again"), [("GET", True), ("POST", False)])
 async def test_a_time_out_is_tried_elsewhere(bench: Bench, method: str, again: bool) -> None:
     stuck, good = Instance("stuck", delay=20), Instance("good")
-    host = await serve(
-        bench, (stuck, good), retries__on="timeout", retries__budget="100", timeout__read="300ms"
-    )
+    host = await serve(bench, (stuck, good), retries__on="timeout", retries__budget="100", timeout__read="300ms")
     answers = Counter([(await ask(bench, host, method))[0] for _ in range(6)])
     assert answers[200] == 6 if again else answers[504] >= 1 and answers[200] >= 1
     assert stuck.asked >= 1
@@ -157,7 +155,7 @@ async def test_a_connection_that_is_not_made_in_time(bench: Bench) -> None:
     began = time.monotonic()
     for _ in range(4):
         assert await ask(bench, host) == (200, "good")
-    assert time.monotonic() - began < 4.5      # each would take 5 s
+    assert time.monotonic() - began < 4.5  # each would take 5 s
 
 
 async def test_streams_have_a_time_out_of_their_own(bench: Bench) -> None:
