@@ -66,11 +66,11 @@ local function cost(endpoint, time)
     if state.latency == 0 then
         return endpoint.active == 0 and 0 or UNTRIED + endpoint.active
     end
-    return state.latency * exp((state.seen - time) / DECAY) * (endpoint.active / state.share + 1)
+    return state.latency * exp((state.seen - time) / DECAY) * (endpoint.active + 1) / state.share
 end
 
--- Of two random ones that with the lower cost: latency times what is under way. Weights count as in round robin, since
--- candidates are drawn from its slots.
+-- Of two random ones that with the lower cost: latency times what is under way, for its weight. Heavier ones are drawn
+-- more often, too.
 local function quickest(plan, track, time)
     local slots, size = track.slots, track.size
     if track.count < 2 then

@@ -18,12 +18,12 @@ local M = {}
 local probing = {}       -- request -> epoch that it is a probe of
 local refused = {}       -- request -> its breaker, which answers it
 
-function M.compile(app, settings, before)
+function M.compile(app, settings)
     local breaker = {
         app = app, share = settings.share, window = settings.window or 10, least = settings.least or 20,
         time = settings.time or 30, probes = settings.probes or 3, answer = settings.answer or 503,
-        requests = before and before.requests or 0, errors = before and before.errors or 0,
-        look_at = 0, flush_at = 0, used_up = 0, epoch = "0", ends = 0,
+        requests = 0, errors = 0,
+        look_at = 0, flush_at = 0, used_up = 0, epoch = "0", ends = 0, current = 0,
     }
     breaker.slot = breaker.window / SLOTS
     return breaker
@@ -108,21 +108,28 @@ local function sum(breaker, slot)
     return requests, errors
 end
 
--- Hand over what this worker counted, and open if all have seen too much.
+-- Hand over what this worker counted in the tenth of the window that `breaker.current` is.
+local function hand_over(breaker)
+    local kept = breaker.window + breaker.slot
+    if breaker.ends == 0 and breaker.requests > 0 then
+        dict:incr(key(breaker, breaker.epoch, breaker.current), breaker.requests, 0, kept)
+        dict:incr(key(breaker, breaker.epoch, breaker.current .. "!"), breaker.errors, 0, kept)
+    end
+    breaker.requests, breaker.errors = 0, 0
+end
+
+-- Open if all workers have seen too much.
 local function flush(breaker, time)
     breaker.flush_at = time + LOOK
     look(breaker, time)
+    hand_over(breaker)
     if breaker.ends > 0 then
-        breaker.requests, breaker.errors = 0, 0
         return
     end
-    local slot, kept = floor(time / breaker.slot), breaker.window + breaker.slot
-    dict:incr(key(breaker, breaker.epoch, slot), breaker.requests, 0, kept)
-    dict:incr(key(breaker, breaker.epoch, slot .. "!"), breaker.errors, 0, kept)
-    breaker.requests, breaker.errors = 0, 0
-    local requests, errors = sum(breaker, slot)
+    local requests, errors = sum(breaker, breaker.current)
     local opens = requests >= breaker.least and errors * 100 >= breaker.share * requests and errors > 0
-    dict:set("seen|" .. breaker.app, requests .. " " .. errors, opens and breaker.time + FORGOTTEN or kept)
+    local kept = opens and breaker.time + FORGOTTEN or breaker.window + breaker.slot
+    dict:set("seen|" .. breaker.app, requests .. " " .. errors, kept)
     if opens then
         open(breaker, time)
     end
@@ -141,6 +148,11 @@ function M.note(breaker, request, is_error, time)
         return
     end
     if is_error ~= nil then
+        local slot = floor(time / breaker.slot)
+        if slot ~= breaker.current then
+            hand_over(breaker)
+            breaker.current = slot
+        end
         breaker.requests = breaker.requests + 1
         if is_error then
             breaker.errors = breaker.errors + 1

@@ -56,7 +56,7 @@ function M.of(app, route)
     end
     plan.eject = policy.eject and ejection.compile(app, policy.eject)
     plan.retries = policy.retries and retries.compile(policy.retries, before and before.retries)
-    plan.breaker = policy.breaker and breaker.compile(app, policy.breaker, before and before.breaker)
+    plan.breaker = policy.breaker and breaker.compile(app, policy.breaker)
     plan.timeouts = policy.timeouts
     plan.watches = plan.eject or plan.measures
     route.plan, plans[app] = plan, plan

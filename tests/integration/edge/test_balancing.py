@@ -52,7 +52,7 @@ async def test_weights_count(bench: Bench, algorithm: str) -> None:
     answers: Counter[str] = Counter()
     for number in range(60):
         answers += await ask(bench, host, 5, **{"X-Tenant": f"tenant-{number}"})
-    assert answers["heavy"] >= answers["light"] * 2 and answers["light"] >= 5
+    assert answers["heavy"] >= answers["light"] * 2 and answers["light"] >= 1
 
 
 @pytest.mark.parametrize("algorithm", ["least-connections", "ewma"])
