@@ -36,9 +36,11 @@ from paasd.api.v1.previews import PreviewsResource
 from paasd.api.v1.ps import PsResource
 from paasd.api.v1.pushes import PushesResource
 from paasd.api.v1.quotas import QuotasResource
+from paasd.api.v1.redirects import RedirectsResource
 from paasd.api.v1.registry import RegistryResource
 from paasd.api.v1.releases import ReleasesResource
 from paasd.api.v1.resources import ResourcesResource
+from paasd.api.v1.routes import RoutesResource
 from paasd.api.v1.run import RunResource
 from paasd.api.v1.sleep import SleepResource
 from paasd.api.v1.storage import StorageResource
@@ -115,6 +117,8 @@ from paasd.route.domains import Domains
 from paasd.route.edge import Edge
 from paasd.route.issuing import Issuing
 from paasd.route.local_ca import LocalAuthority
+from paasd.route.path_routes import PathRoutes
+from paasd.route.pointing import Pointings
 from paasd.route.serving import Serving
 from paasd.route.troubles import Troubles
 from paasd.routing import Routing
@@ -403,7 +407,9 @@ class Daemon:
             BuildSettingsResource(build_settings, builder, planner, repositories),
             PipelinesResource(apps, Pipelines(database, apps), changes),
             MatrixResource(matrix, config_vars, repositories),
-            DomainsResource(domains, lifecycle),
+            DomainsResource(domains, lifecycle, Pointings(config.http), issuing),
+            RedirectsResource(domains, lifecycle),
+            RoutesResource(apps, PathRoutes(database)),
             CertificatesResource(certificates, domains, tls_settings, serving, issuing, lifecycle),
             KeysResource(self._keys, self._users, self._ssh.disconnect_key),
             LogsResource(Logs(driver)),

@@ -25,8 +25,9 @@ from paasd.names import branch_name
 from paasd.progress import Progress
 from paasd.projects import Projects
 from paasd.release import Releases
-from paasd.route.domains import Domains
+from paasd.route.domains import Change, Domains
 from paasd.route.edge import Edge
+from paasd.route.redirects import StoredRedirect
 from paasd.routing import Routing
 from paasd.run.instances import Instances, network_name
 from paasd.source.repositories import Repositories
@@ -137,7 +138,8 @@ class Lifecycle:
         return renamed
 
     async def clone(self, actor: Actor, app: App, name: str, progress: Progress) -> App:
-        """A new app with the code, config vars, checks and scale of `app`, running its live image; no domains."""
+        """A new app with the code, config vars, checks and scale of `app`, running its live image; no domains,
+        redirects or routes."""
         progress.step(f"Cloning {app.name} to {name}")
         copy = await self.create(actor, name, environment=app.environment)
         try:
@@ -163,21 +165,45 @@ class Lifecycle:
         """Raises InvalidInput for what Git would not take as a branch."""
         await self._apps.set_deploy_branch(app, branch_name(branch))
 
-    async def add_domains(self, actor: Actor, app: App, names: Sequence[str]) -> list[str]:
-        """All of them or, when one is refused, those before it. Returns the app's host names."""
-        for name in names:
-            host = await self._domains.add(actor, app, name)
-            try:
-                await self.set_site(app)
-            except PaasdError:
-                await self._domains.remove(actor, app, host)
-                raise
-        return await self._domains.of(app)
+    async def add_domains(self, actor: Actor, app: App, names: Sequence[str]) -> Change:
+        """All of them, or none when one is refused."""
+        return await self._change_domains(actor, app, lambda: self._domains.change(actor, app, add=names))
 
-    async def remove_domain(self, actor: Actor, app: App, name: str) -> list[str]:
-        await self._domains.remove(actor, app, name)
+    async def remove_domains(self, actor: Actor, app: App, names: Sequence[str]) -> Change:
+        return await self._change_domains(actor, app, lambda: self._domains.change(actor, app, remove=names))
+
+    async def set_domains(self, actor: Actor, app: App, names: Sequence[str]) -> Change:
+        """These instead of those there are."""
+        return await self._change_domains(actor, app, lambda: self._domains.replace(actor, app, names))
+
+    async def _change_domains(self, actor: Actor, app: App, change: Callable[[], Awaitable[Change]]) -> Change:
+        before = (await self._domains.names(app)).own
+        done = await change()
+        try:
+            await self.set_site(app)
+        except PaasdError:
+            await self._domains.replace(actor, app, before)
+            raise
+        return done
+
+    async def add_redirect(self, actor: Actor, app: App, source: str, to: str, status: int) -> StoredRedirect:
+        redirects = self._domains.redirects
+        added = await redirects.add(actor, app, source, to, status, await self._domains.of(app))
+        try:
+            await self.set_site(app)
+        except PaasdError:
+            await redirects.remove(actor, app, added.host)
+            raise
+        return added
+
+    async def remove_redirect(self, actor: Actor, app: App, source: str) -> None:
+        await self._domains.redirects.remove(actor, app, source)
         await self.set_site(app)
-        return await self._domains.of(app)
+
+    async def change_global_domains(self, change: Awaitable[None]) -> None:
+        """What each app is reached by changes with it. An edge that does not take it now gets it by the reconciler."""
+        await change
+        await _tidy("sites under a changed global domain", self.sync_sites)
 
     async def destroy(self, actor: Actor, app: App) -> None:
         """Stop and remove everything. An engine that cannot be reached refuses it before anything is lost. After that

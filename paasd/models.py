@@ -378,6 +378,16 @@ class Route:
 
 
 @dataclass(frozen=True)
+class Redirect:
+    """A host name whose requests are sent on, path and query kept."""
+
+    host: str
+    status: int
+    target: str
+    """URL prefix, as `https://example.org` or `http://example.org:8080/base`."""
+
+
+@dataclass(frozen=True)
 class Site:
     """One app's generated Nginx server block."""
 
@@ -390,6 +400,7 @@ class Site:
     """Value of Strict-Transport-Security over HTTPS; nothing when empty."""
     client_ca: str = ""
     """PEM of the authorities that clients need a certificate of; empty lets everybody in."""
+    redirects: tuple[Redirect, ...] = ()
 
 
 @dataclass(frozen=True)
