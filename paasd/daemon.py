@@ -117,7 +117,6 @@ from paasd.route.domains import Domains
 from paasd.route.edge import Edge
 from paasd.route.issuing import Issuing
 from paasd.route.local_ca import LocalAuthority
-from paasd.route.path_routes import PathRoutes
 from paasd.route.pointing import Pointings
 from paasd.route.serving import Serving
 from paasd.route.troubles import Troubles
@@ -409,7 +408,7 @@ class Daemon:
             MatrixResource(matrix, config_vars, repositories),
             DomainsResource(domains, lifecycle, Pointings(config.http), issuing),
             RedirectsResource(domains, lifecycle),
-            RoutesResource(apps, PathRoutes(database)),
+            RoutesResource(apps, domains, lifecycle),
             CertificatesResource(certificates, domains, tls_settings, serving, issuing, lifecycle),
             KeysResource(self._keys, self._users, self._ssh.disconnect_key),
             LogsResource(Logs(driver)),

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from paasd import failpoints
 from paasd.active_push import ActivePush
@@ -27,6 +28,7 @@ from paasd.projects import Projects
 from paasd.release import Releases
 from paasd.route.domains import Change, Domains
 from paasd.route.edge import Edge
+from paasd.route.path_routes import PathRoute
 from paasd.route.redirects import StoredRedirect
 from paasd.routing import Routing
 from paasd.run.instances import Instances, network_name
@@ -47,6 +49,8 @@ class _Remains:
     instances: Sequence[str]
     network: str | None
     """The project's, when the project went with the app."""
+    led_from: Sequence[App]
+    """Other apps that had paths answered by it."""
 
 
 class Lifecycle:
@@ -200,6 +204,20 @@ class Lifecycle:
         await self._domains.redirects.remove(actor, app, source)
         await self.set_site(app)
 
+    async def add_path_route(self, actor: Actor, app: App, prefix: str, other: App, strip: bool) -> PathRoute:
+        added = await self._domains.path_routes.add(actor, app, prefix, other, strip=strip)
+        try:
+            await self.set_site(app)
+        except PaasdError:
+            await self._domains.path_routes.remove(actor, app, added.prefix)
+            raise
+        return added
+
+    async def remove_path_route(self, actor: Actor, app: App, prefix: str) -> PathRoute:
+        removed = await self._domains.path_routes.remove(actor, app, prefix)
+        await self.set_site(app)
+        return removed
+
     async def change_global_domains(self, change: Awaitable[None]) -> None:
         """What each app is reached by changes with it. An edge that does not take it now gets it by the reconciler."""
         await change
@@ -228,14 +246,18 @@ class Lifecycle:
         async with self._switches.of(app):
             project = await self._projects.get(app.organization_id, app.project_id)
             names = [row.name for row in await self._instances.of(app)]
+            routed = await self._domains.path_routes.leading_to(app)
+            led_from = [other for other in await self._apps.of(app.organization_id) if other.id in routed]
             last = await self._apps.destroy(actor, app)
-        return _Remains(app, names, network_name(self._config.label, project) if last else None)
+        return _Remains(app, names, network_name(self._config.label, project) if last else None, led_from)
 
     async def _clear(self, remains: _Remains) -> None:
         """Each step by itself, so that one that fails does not keep the others from being done."""
         app = remains.app
         await _tidy(f"route of {app.name}", lambda: self.drop_route(app.name))
         await _tidy(f"site of {app.name}", lambda: self._drop_site(app.name))
+        for other in remains.led_from:
+            await _tidy(f"site of {other.name}", partial(self.set_site, other))
         if push := self._end_changes(app):
             await push.done.wait()
         await _tidy(f"instances of {app.name}", lambda: self._stop_all(remains))

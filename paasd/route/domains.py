@@ -14,6 +14,7 @@ from paasd.models import Actor, App, Redirect, Site
 from paasd.route.global_domains import GlobalDomains
 from paasd.route.host_claims import refuse_taken
 from paasd.route.host_names import both, domain_name, is_wildcard
+from paasd.route.path_routes import PathRoutes
 from paasd.route.pem import covers
 from paasd.route.redirects import Redirects, StoredRedirect, is_url, redirect_of, refuse_lost_targets
 from paasd.route.sites import tls_addresses
@@ -64,6 +65,7 @@ class Domains:
         self._tls = TlsSettings(database)
         self.everywhere = GlobalDomains(database, http)
         self.redirects = Redirects(database, http)
+        self.path_routes = PathRoutes(database)
 
     def default(self, name: str) -> str:
         """Where an app is reached without any domain of its own."""

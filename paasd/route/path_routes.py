@@ -43,15 +43,12 @@ class PathRoutes:
         )
         return [PathRoute(row["prefix"], row["other"], bool(row["strip"])) for row in rows]
 
-    async def leading_to(self, app: App) -> list[str]:
-        """Names of the apps that have routes to this one, whose policies change when it is renamed or destroyed."""
+    async def leading_to(self, app: App) -> set[str]:
+        """Ids of the apps that have routes to this one."""
         rows = await self._database.fetch(
-            "SELECT DISTINCT apps.name FROM path_routes JOIN apps ON apps.id = app_id"
-            " WHERE other_id = ? AND path_routes.organization_id = ? ORDER BY apps.name",
-            app.id,
-            app.organization_id,
+            "SELECT app_id FROM path_routes WHERE other_id = ? AND organization_id = ?", app.id, app.organization_id
         )
-        return [row["name"] for row in rows]
+        return {row["app_id"] for row in rows}
 
     async def add(self, actor: Actor, app: App, prefix: str, other: App, *, strip: bool = False) -> PathRoute:
         """Raises InvalidInput, AlreadyExists, Conflict."""

@@ -372,7 +372,7 @@ async def test_paths_go_to_apps_of_the_same_project(store: Store, blog: App, sho
         await routes.add(store.admin, blog, "/api", v2)
     await store.apps.rename(store.admin, api, "backend")
     assert (await routes.of(blog))[1] == PathRoute("/api", "backend", True)
-    assert await routes.leading_to(api) == ["blog"]
+    assert await routes.leading_to(api) == {blog.id} and await routes.leading_to(blog) == set()
     await store.apps.destroy(store.admin, await store.apps.refresh(api))
     assert await routes.of(blog) == [PathRoute("/api/v2", "v2", False)]
     with pytest.raises(NotFound):
