@@ -17,7 +17,7 @@ LOGROTATE=/etc/logrotate.d/paasd
 UNIT=/etc/systemd/system/paasd.service
 DAEMON_LOG=/var/log/paasd.log
 LOG=/var/log/paasd-install.log
-PACKAGES=(git openssh-client openssh-server nginx libnginx-mod-http-lua iptables mmdebstrap python3 python3-venv
+PACKAGES=(git openssh-client openssh-server nginx libnginx-mod-http-lua lua-cjson iptables mmdebstrap python3 python3-venv
   ca-certificates util-linux)
 
 action=install demo='' admin_key='' settings=() job=''

@@ -13,6 +13,7 @@ from paasd.drivers.base import Driver
 from paasd.errors import PaasdError
 from paasd.models import App, InstanceState
 from paasd.projects import Projects
+from paasd.route.domains import Domains
 from paasd.route.edge import Edge
 from paasd.route.serving import Serving
 from paasd.routing import Routing
@@ -32,6 +33,7 @@ class Differences:
         instances: Instances,
         driver: Driver,
         edge: Edge,
+        domains: Domains,
         repositories: Repositories,
         deployer: Deployer,
         routing: Routing,
@@ -46,6 +48,7 @@ class Differences:
         self._instances = instances
         self._driver = driver
         self._edge = edge
+        self._domains = domains
         self._repositories = repositories
         self._deployer = deployer
         self._routing = routing
@@ -59,7 +62,7 @@ class Differences:
             *await self._instance_differences(apps),
             *await self._route_differences(apps),
             *await self._network_differences(),
-            *await self._site_differences(apps),
+            *await self._edge.differences([await self._domains.site(app) for app in apps]),
             *await self._serving.differences(),
             *await self._file_differences(apps),
             *await self._unfinished(apps),
@@ -101,14 +104,6 @@ class Differences:
         found = [f"network {name} belongs to no project" for name in sorted(present - projects.keys())]
         found += [f"network {n} is missing" for n, p in projects.items() if p.id in used and n not in present]
         return found
-
-    async def _site_differences(self, apps: Sequence[App]) -> list[str]:
-        names = {app.name for app in apps}
-        files = await self._edge.files()
-        found = [f"the site of {name} is missing" for name in sorted(names - set(files.sites))]
-        found += [f"the site of {name} belongs to no app" for name in sorted(set(files.sites) - names)]
-        found += [f"the site of {name} is in quarantine: Nginx refuses it" for name in files.quarantined]
-        return found + [f"{path} was left half written" for path in files.strays]
 
     async def _file_differences(self, apps: Sequence[App]) -> list[str]:
         ids = {app.id for app in apps}

@@ -379,28 +379,34 @@ class Route:
 
 @dataclass(frozen=True)
 class Redirect:
-    """A host name whose requests are sent on, path and query kept."""
+    """A host name whose visitors are sent elsewhere; path and query are kept."""
 
     host: str
     status: int
     target: str
-    """URL prefix, as `https://example.org` or `http://example.org:8080/base`."""
+    """URL prefix, such as `https://example.org`."""
 
 
 @dataclass(frozen=True)
 class Site:
-    """One app's generated Nginx server block."""
+    """What the edge knows of an app besides its route."""
 
     app: str
     domains: tuple[str, ...]
-    client_max_body_size: str = "100m"
-    read_timeout: int = 60
-    """Seconds the edge waits for an app between two reads."""
+    redirects: tuple[Redirect, ...] = ()
+    body_size: str = ""
+    """Most that a request's body may have, in Nginx's form (`20m`); empty for what all apps have."""
     hsts: str = ""
     """Value of Strict-Transport-Security over HTTPS; nothing when empty."""
     client_ca: str = ""
     """PEM of the authorities that clients need a certificate of; empty lets everybody in."""
-    redirects: tuple[Redirect, ...] = ()
+    policy: str = ""
+    """JSON of what was set for the gateway, by part; empty when nothing was."""
+
+    @property
+    def needs_block(self) -> bool:
+        """What Nginx takes only from its configuration is in a server block of the app's own."""
+        return bool(self.body_size or self.client_ca)
 
 
 @dataclass(frozen=True)

@@ -53,18 +53,11 @@ def route_line(route: Route) -> str:
     return " ".join(words)
 
 
-def table_text(routes: Iterable[Route]) -> str:
-    return "".join(f"{route.app} {route_line(route)}\n" for route in sorted(routes, key=lambda route: route.app))
-
-
-def parse_table(text: str) -> dict[str, Route]:
-    routes = {}
-    for line in text.splitlines():
-        stable, _, rest = line.partition(" |")
-        app, release, *endpoints = stable.split()
-        canary, hold = _canary(rest.split()) if rest else None, _hold(endpoints)
-        routes[app] = Route(app, _read(endpoints), int(release), canary, hold)
-    return routes
+def parse_route(app: str, line: str) -> Route:
+    stable, _, rest = line.partition(" |")
+    release, *endpoints = stable.split()
+    canary, hold = _canary(rest.split()) if rest else None, _hold(endpoints)
+    return Route(app, _read(endpoints), int(release), canary, hold)
 
 
 def _hold(words: Iterable[str]) -> float | None:
@@ -130,6 +123,9 @@ class ControlSocket:
 
     async def put(self, what: str, text: str) -> None:
         await self._ask("PUT", what, text)
+
+    async def patch(self, what: str, text: str) -> None:
+        await self._ask("PATCH", what, text)
 
     async def delete(self, what: str) -> None:
         await self._ask("DELETE", what)

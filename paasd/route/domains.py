@@ -10,7 +10,9 @@ from paasd import events
 from paasd.config import HttpConfig
 from paasd.database import Database, Transaction, now
 from paasd.errors import Conflict, NotFound
+from paasd.gateway.policy import BODY, Gateway, policy_text
 from paasd.models import Actor, App, Redirect, Site
+from paasd.route import path_routes
 from paasd.route.global_domains import GlobalDomains
 from paasd.route.host_claims import refuse_taken
 from paasd.route.host_names import both, domain_name, is_wildcard
@@ -63,6 +65,7 @@ class Domains:
         self._database = database
         self._http = http
         self._tls = TlsSettings(database)
+        self._gateway = Gateway(database)
         self.everywhere = GlobalDomains(database, http)
         self.redirects = Redirects(database, http)
         self.path_routes = PathRoutes(database)
@@ -106,14 +109,23 @@ class Domains:
         return (await self._addresses(app))(await self.main(app))
 
     async def site(self, app: App) -> Site:
-        tls, names = await self._tls.of(app), await self.names(app)
-        redirects: tuple[Redirect, ...] = ()
-        if names.redirects:
-            address = await self._addresses(app)
-            redirects = tuple(
-                Redirect(each.host, each.status, _target(each, names, address)) for each in names.redirects
-            )
-        return Site(app.name, tuple(names.answered), hsts=tls.hsts, client_ca=tls.client_ca, redirects=redirects)
+        tls, values, names = await self._tls.of(app), await self._gateway.values(app), await self.names(app)
+        routes = path_routes.policy(await self.path_routes.of(app))
+        return Site(
+            app.name,
+            tuple(names.answered),
+            await self._redirects(app, names),
+            hsts=tls.hsts,
+            client_ca=tls.client_ca,
+            body_size=values.get(BODY, ""),
+            policy=policy_text(values, {"routes": routes}),
+        )
+
+    async def _redirects(self, app: App, names: Names) -> tuple[Redirect, ...]:
+        if not names.redirects:
+            return ()
+        address = await self._addresses(app)
+        return tuple(Redirect(each.host, each.status, _target(each, names, address)) for each in names.redirects)
 
     async def add(self, actor: Actor, app: App, name: str) -> str:
         """Raises InvalidInput, or AlreadyExists when it is somebody's on the box. Returns the name as stored."""

@@ -1,65 +1,55 @@
-"""The edge: sites that are reloaded when they change, and routes that change live.
+"""The edge: what Nginx serves, changed live where that is possible.
 
-Owns everything in its directory. Sites are tested one by one, so that a broken one cannot touch the others; the route
-table lives in Nginx's shared memory and has a mirror on disk for Nginx's own next start."""
+Owns everything in its directory. Host names, policies and routes are tables in Nginx's shared memory with a mirror on
+disk; apps that need Nginx configuration of their own have a server block each, tested by itself, and reloaded."""
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from paasd import failpoints
 from paasd.config import HttpConfig
 from paasd.errors import EdgeError, InvalidSite, NotFound
 from paasd.models import InFlight, Route, Site
-from paasd.route.control import AppCounters, ControlSocket, parse_counters, parse_table, route_line, table_text
+from paasd.names import app_name
+from paasd.route.blocks import Blocks
+from paasd.route.control import AppCounters, ControlSocket, parse_counters, parse_route, route_line
 from paasd.route.edge_tls import EdgeTls
+from paasd.route.files import read_text, replace_file
+from paasd.route.hosts import all_lines, app_of, check_free, host_lines, is_own
+from paasd.route.live_table import LiveTable
 from paasd.route.nginx import Nginx, write_config
-from paasd.route.sites import SiteFiles, commit_file, discard_file, prepare_file, read_text, replace_file
+from paasd.route.sites import SiteFiles
 
 _START_TIMEOUT = 10.0
 _RELOAD_TIMEOUT = 15.0
 
 
-@dataclass(frozen=True)
-class EdgeFiles:
-    sites: list[str]
-    """Apps that Nginx has a server block for."""
-    quarantined: list[str]
-    strays: list[str]
-    """Half-written files and files of strangers."""
-
-
 class Edge:
-    """One Nginx with its sites and routes. Safe to call from many tasks; changes happen one after another."""
+    """One Nginx with all that it serves. Safe to call from many tasks; changes happen one after another."""
 
     def __init__(self, directory: Path, templates: Path, http: HttpConfig, *, user: str | None = None) -> None:
         directory = directory.absolute()
         self._nginx = Nginx(directory, templates.absolute(), http, user)
-        self._files = SiteFiles(directory, templates, http)
+        self._files = SiteFiles(directory, templates.absolute(), http)
+        self._blocks = Blocks(self._files, self._nginx)
         self._control = ControlSocket(self._nginx.control)
         self.tls = EdgeTls(self._nginx.tls, self._control)
-        self._include = [str(self._files.directory / "*.conf")]
-        self._candidates = directory / "test" / "sites"
+        self._hosts = LiveTable(self._control, "hosts", directory / "hosts.txt")
+        self._policies = LiveTable(self._control, "policies", directory / "policies.txt")
+        self._routes = LiveTable(self._control, "routes", directory / "routes.txt")
         self._loaded = directory / "loaded"
-        self._sites: dict[str, Site] = {}
         self._changing_sites = asyncio.Lock()
-        self._changing_routes = asyncio.Lock()
 
     async def start(self) -> None:
         """Bring Nginx up with the configuration of this version; one that runs already is kept, and reloaded only if
         the main configuration changed. Raises EdgeError, naming who holds the port if that is why."""
         async with self._changing_sites:
             await asyncio.to_thread(self._create_directories)
-            await write_config(self._nginx.config, await self._nginx.render(self._include))
-            if await asyncio.to_thread(self._nginx.master) is None:
-                await self._start()
-            else:
-                await self._make_effective()
+            await write_config(self._nginx.config, await self._nginx.render(self._blocks.include))
+            await self._make_effective()
 
     async def stop(self) -> None:
         """End Nginx; requests get a moment to finish."""
@@ -77,69 +67,86 @@ class Edge:
 
     async def set_site(self, site: Site) -> bool:
         """Make `site` effective. True if that took a reload. Raises InvalidSite; what served before still serves."""
+        lines = host_lines(site)
+        text = self._files.render(site)
         async with self._changing_sites:
-            await asyncio.to_thread(self._files.prepare, [site])
-            text = self._files.render(site, self._taken())
-            refused: dict[str, str] = {}
-            await self._write_changed({site.app: text}, refused)
-            if refused:
+            await self._ensure_started()
+            live = await self._hosts.live()
+            check_free(site.app, lines, live)
+            if refused := await self._blocks.test([site], {site.app: text}):
                 raise InvalidSite(f"Nginx refuses the site of {site.app}: {refused[site.app]}")
-            self._sites[site.app] = site
-            return await self._make_effective()
+            await self._policies.change({site.app: site.policy or None})
+            others = {name: line for name, line in live.items() if app_of(line) != site.app}
+            return await self._apply(others | lines, live, {site.app: text})
 
     async def remove_site(self, app: str) -> None:
-        """Stop serving an app's domains and forget its counters."""
+        """Stop serving an app's host names and forget its counters."""
         async with self._changing_sites:
-            self._sites.pop(app, None)
-            await asyncio.to_thread(self._files.remove, app)
-            await self._make_effective()
+            await self._ensure_started()
+            live = await self._hosts.live()
+            wanted = {name: line for name, line in live.items() if app_of(line) != app}
+            await self._apply(wanted, live, {app: None})
+            await self._policies.change({app_name(app): None})
             await self._control.delete(f"counters/{app}")
 
     async def sync_sites(self, sites: Sequence[Site]) -> dict[str, str]:
-        """Make the sites equal these, with one reload at most. Returns why some apps are in quarantine: their last
-        good site, if any, still serves."""
+        """Make the sites equal these, with one reload at most. Returns why some apps are in quarantine: what they had
+        before still serves."""
         async with self._changing_sites:
-            await asyncio.to_thread(self._files.prepare, sites)
-            texts, refused = self._render_all(sites)
-            await self._write_changed(texts, refused)
-            self._sites = {site.app: site for site in sites if site.app not in refused}
-            wanted = {site.app for site in sites}
-            for app in await asyncio.to_thread(self._files.apps):
-                if app not in wanted:
-                    await asyncio.to_thread(self._files.remove, app)
-            await asyncio.to_thread(self._remove_strays)
-            await self._make_effective()
+            await self._ensure_started()
+            wanted, refused = all_lines(sites)
+            good = [site for site in sites if site.app not in refused]
+            texts, badly = self._blocks.render_all(good)
+            refused |= badly | await self._blocks.test(good, texts)
+            live = await self._hosts.live()
+            wanted = {name: line for name, line in wanted.items() if app_of(line) not in refused}
+            kept = {name: line for name, line in live.items() if app_of(line) in refused and name not in wanted}
+            await self._policies.sync({site.app: site.policy for site in sites if site.policy})
+            present = await asyncio.to_thread(self._files.apps)
+            gone = dict.fromkeys(app for app in present if app not in {site.app for site in sites})
+            texts = {app: text for app, text in texts.items() if app not in refused}
+            await self._apply(wanted | kept, live, texts | gone)
+            await asyncio.to_thread(self._blocks.remove_strays)
             return refused
 
     async def site_config(self, app: str) -> str:
-        """Text of an app's server block. Raises NotFound."""
-        text = await asyncio.to_thread(self._files.read, app)
-        if text is None:
+        """Text of an app's server block if it has one, then what the tables have of it. Raises NotFound."""
+        block = await asyncio.to_thread(self._files.read, app)
+        hosts = [f"{name} {line}" for name, line in (await self._hosts.live()).items() if app_of(line) == app]
+        if block is None and not hosts:
             raise NotFound(f"the edge has no site for {app}")
-        return text
+        tables = {"host": sorted(hosts)}
+        for name, table in (("route", self._routes), ("policy", self._policies)):
+            tables[name] = [line for key, line in (await table.live()).items() if key == app]
+        text = block or f"# {app} needs no server block of its own.\n"
+        return text + "".join(f"# {name} {line}\n" for name, lines in tables.items() for line in lines)
 
-    async def files(self) -> EdgeFiles:
-        """What lies in the edge's directories, when nothing is being changed."""
-        async with self._changing_sites, self._changing_routes:
-            return await asyncio.to_thread(self._list_files)
+    async def differences(self, sites: Sequence[Site]) -> list[str]:
+        """Where tables and files are not as these sites say."""
+        async with self._changing_sites:
+            wanted, refused = all_lines(sites)
+            live, policies = await self._hosts.live(), await self._policies.live()
+            found = [f"{name} is not served as {line}" for name, line in wanted.items() if live.get(name) != line]
+            found += [f"{name} is served but nobody has it" for name in sorted(live.keys() - wanted.keys())]
+            said = {site.app: site.policy for site in sites if site.policy}
+            found += [
+                f"the policy of {app} is not the one that was set"
+                for app in sorted(said.keys() | policies.keys())
+                if said.get(app) != policies.get(app)
+            ]
+            found += [f"the site of {app} is not possible: {reason}" for app, reason in refused.items()]
+            return found + await asyncio.to_thread(self._blocks.differences, sites)
 
     async def set_route(self, route: Route) -> None:
         """Send an app's requests to these endpoints from now on. Nothing changes if this raises."""
-        line = route_line(route)
-        async with self._changing_routes:
-            table = await self._mirrored()
-            table[route.app] = route
-            await self._change(table, lambda: self._control.put(f"routes/{route.app}", line))
+        await self._routes.change({route.app: route_line(route)})
 
     async def remove_route(self, app: str) -> None:
-        async with self._changing_routes:
-            table = await self._mirrored()
-            table.pop(app, None)
-            await self._change(table, lambda: self._control.delete(f"routes/{app}"))
+        await self._routes.change({app_name(app): None})
 
     async def routes(self) -> dict[str, Route]:
         """What the running Nginx has."""
-        return parse_table(await self._control.get("routes"))
+        return {app: parse_route(app, line) for app, line in (await self._routes.live()).items()}
 
     async def counters(self) -> dict[str, AppCounters]:
         """By app, of that under `<app>~` what canaries had and under `<app>!` what came while the app had no endpoint;
@@ -163,25 +170,39 @@ class Edge:
         of them."""
         await self._control.put(f"not-woken/{app}", f"{seconds:g}")
 
+    async def _apply(self, wanted: Mapping[str, str], live: Mapping[str, str], texts: Mapping[str, str | None]) -> bool:
+        """Host names as `wanted` and server blocks as `texts`; True if that took a reload. What belongs to a block is
+        served by nothing else at any moment: it is told of only once its block is there."""
+        early = {name: live.get(name) if is_own(line) else line for name, line in wanted.items()}
+        await self._hosts.sync({name: line for name, line in early.items() if line is not None})
+        await asyncio.to_thread(self._blocks.write, texts)
+        reloaded = await self._make_effective()
+        await self._hosts.sync(wanted)
+        return reloaded
+
     def _create_directories(self) -> None:
         self._nginx.create_directories()
         self._files.create()
-        for path in [*self._half_written(), *self._nginx.tls.glob(".*.new")]:
+        for path in [*self._loaded.parent.glob(".*.new"), *self._nginx.tls.glob(".*.new")]:
             path.unlink()
+
+    async def _ensure_started(self) -> None:
+        if await asyncio.to_thread(self._nginx.master) is None:
+            await self._start()
 
     async def _make_effective(self) -> bool:
         """Reload if Nginx does not run what lies on disk: asked from a record, since whoever wrote the files may have
-        been killed before the reload. True if there was one."""
-        if await asyncio.to_thread(read_text, self._loaded) == await asyncio.to_thread(self._fingerprint):
-            return False
+        been killed before the reload. True if it took that, or a start."""
         if await asyncio.to_thread(self._nginx.master) is None:
             await self._start()
-        else:
-            await self._reload()
+            return True
+        if await asyncio.to_thread(read_text, self._loaded) == await asyncio.to_thread(self._fingerprint):
+            return False
+        await self._reload()
         return True
 
     async def _start(self) -> None:
-        await self._repair()
+        await self._blocks.repair()
         fingerprint = await asyncio.to_thread(self._fingerprint)
         await self._nginx.start()
         await self._wait_for_generation(1, _START_TIMEOUT)
@@ -190,7 +211,7 @@ class Edge:
 
     async def _reload(self) -> None:
         """Returns when no worker of an older configuration accepts connections any more."""
-        await self._repair()
+        await self._blocks.repair()
         fingerprint = await asyncio.to_thread(self._fingerprint)
         _, oldest = await self._control.generations()
         await asyncio.to_thread(self._nginx.reload)
@@ -214,95 +235,3 @@ class Edge:
             await asyncio.sleep(0.01)
         reason = await asyncio.to_thread(self._nginx.last_errors) or seen
         raise EdgeError(f"Nginx did not take its configuration within {timeout:.0f} s: {reason}")
-
-    async def _refusals(self, texts: Mapping[str, str]) -> dict[str, str]:
-        """Let Nginx test texts of sites outside of what serves. Returns why it refuses some; those are set aside."""
-        await asyncio.to_thread(self._write_candidates, texts)
-        if await self._nginx.test([str(self._candidates / "*.conf")]) is None:
-            return {}
-        refused = {}
-        for app, text in texts.items():
-            reason = await self._nginx.test([str(self._candidates / f"{app}.conf")])
-            if reason is not None:
-                refused[app] = reason.replace(f"{self._candidates}/", "")
-                await asyncio.to_thread(self._files.set_aside, app, text, refused[app])
-        return refused
-
-    def _write_candidates(self, texts: Mapping[str, str]) -> None:
-        self._candidates.mkdir(exist_ok=True)
-        for path in self._candidates.iterdir():
-            path.unlink()
-        for app, text in texts.items():
-            (self._candidates / f"{app}.conf").write_text(text)
-
-    async def _repair(self) -> None:
-        """Put right what others did to our files: a file that Nginx would refuse is rendered again, or set aside."""
-        if await self._nginx.test(self._include) is None:
-            return
-        for app in await asyncio.to_thread(self._files.apps):
-            path = self._files.path(app)
-            reason = await self._nginx.test([str(path)])
-            if reason is None:
-                continue
-            text = await asyncio.to_thread(read_text, path) or ""
-            await asyncio.to_thread(self._files.remove, app)
-            if app in self._sites:
-                await asyncio.to_thread(self._files.prepare, [self._sites[app]])
-                await asyncio.to_thread(self._files.write, app, self._files.render(self._sites[app], self._taken()))
-            await asyncio.to_thread(self._files.set_aside, app, text, reason)
-        if (reason := await self._nginx.test(self._include)) is not None:
-            raise EdgeError(f"Nginx refuses its configuration: {reason}")
-
-    def _taken(self) -> dict[str, str]:
-        return {domain: site.app for site in self._sites.values() for domain in site.domains}
-
-    def _render_all(self, sites: Sequence[Site]) -> tuple[dict[str, str], dict[str, str]]:
-        """Texts by app, and reasons by app that cannot be rendered. Of two apps with one domain the first has it."""
-        texts: dict[str, str] = {}
-        refused: dict[str, str] = {}
-        taken: dict[str, str] = {}
-        for site in sites:
-            try:
-                texts[site.app] = self._files.render(site, taken)
-                taken |= dict.fromkeys(site.domains, site.app)
-            except InvalidSite as error:
-                refused[site.app] = error.detail
-        return texts, refused
-
-    async def _write_changed(self, texts: Mapping[str, str], refused: dict[str, str]) -> None:
-        """Test and write the texts that differ from their files; reasons go into `refused`."""
-        differing = {app: text for app, text in texts.items() if await asyncio.to_thread(self._files.read, app) != text}
-        bad = await self._refusals(differing) if differing else {}
-        refused |= bad
-        for app in differing.keys() - bad.keys():
-            await asyncio.to_thread(self._files.write, app, differing[app])
-
-    def _list_files(self) -> EdgeFiles:
-        quarantined = sorted(path.stem for path in self._files.quarantine.glob("*.conf"))
-        strays = [*self._files.strays(), *self._half_written()]
-        return EdgeFiles(self._files.apps(), quarantined, [str(path) for path in strays])
-
-    def _half_written(self) -> list[Path]:
-        """By a daemon that was killed, or right now."""
-        return list(self._loaded.parent.glob(".*.new"))
-
-    def _remove_strays(self) -> None:
-        for path in self._files.strays():
-            path.unlink()
-
-    async def _mirrored(self) -> dict[str, Route]:
-        text = await asyncio.to_thread(read_text, self._nginx.mirror)
-        return parse_table(text or "")
-
-    async def _change(self, table: dict[str, Route], live: Callable[[], Awaitable[None]]) -> None:
-        """Change the table live and in the mirror, or neither: what can fail of the mirror comes before the change."""
-        mirror = self._nginx.mirror
-        async with failpoints.call("disk", lambda: OSError(errno.EIO, "fault")):
-            await asyncio.to_thread(prepare_file, mirror, table_text(table.values()))
-        try:
-            await live()
-        except BaseException:
-            await asyncio.to_thread(discard_file, mirror)
-            raise
-        async with failpoints.call("disk", lambda: OSError(errno.EIO, "fault")):
-            await asyncio.to_thread(commit_file, mirror)

@@ -18,7 +18,7 @@ from paasd.errors import InvalidInput, PaasdError
 from paasd.models import Secret
 from paasd.names import app_name
 from paasd.route.control import ControlSocket, Refused
-from paasd.route.sites import commit_file, discard_file, prepare_file, read_text, replace_file
+from paasd.route.files import commit_file, discard_file, prepare_file, read_text, replace_file
 
 _log = logging.getLogger(__name__)
 

@@ -23,7 +23,8 @@ import psutil
 from paasd.config import HttpConfig
 from paasd.errors import EdgeError
 from paasd.route import processes
-from paasd.route.sites import listen_addresses, read_text, replace_file, tls_addresses
+from paasd.route.files import read_text, replace_file
+from paasd.route.sites import listen_addresses, tls_addresses
 
 _log = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ _COMMAND_TIMEOUT = 30.0
 _QUIT_TIMEOUT = 5.0
 _MAX_OPEN_FILES = 65536
 _MAX_LOG = 16 * 1024**2
+_BODY_SIZE = "100m"
 _MODULES = ("ndk_http_module.so", "ngx_http_lua_module.so")
 _UNSAFE_IN_PATH = re.compile(r"[^\w./@+:,=-]")
 
@@ -45,7 +47,6 @@ class Nginx:
         self.directory = directory
         self.config = directory / "nginx.conf"
         self.control = directory / "control" / "control.sock"
-        self.mirror = directory / "routes.txt"
         self.tls = directory / "tls"
         self.error_log = directory / "logs" / "error.log"
         self._templates = templates
@@ -140,13 +141,13 @@ class Nginx:
             error_log="stderr" if test else f'"{self.error_log}"',
             directory=self.directory,
             templates=self._templates,
-            mirror=self.mirror,
             listen=listen_addresses(self._http),
             listen_tls=tls_addresses(self._http),
             tls=self.tls,
             https_port=self._http.https_port,
             control=None if test else self.control,
             include=include,
+            body_size=_BODY_SIZE,
         )
 
     def _arguments(self, config: Path, error_log: str, *more: str) -> list[str]:
@@ -206,7 +207,9 @@ async def _run(arguments: Sequence[str]) -> tuple[int, str]:
 def _binary() -> str:
     path = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
     if path is None:
-        raise EdgeError("there is no nginx on this machine", hint="apt-get install nginx libnginx-mod-http-lua")
+        raise EdgeError(
+            "there is no nginx on this machine", hint="apt-get install nginx libnginx-mod-http-lua lua-cjson"
+        )
     return path
 
 
@@ -216,7 +219,9 @@ async def _modules() -> list[str]:
     paths = [directory / name for name in _MODULES]
     for path in paths:
         if not path.exists():
-            raise EdgeError(f"Nginx has no Lua module: {path} is missing", hint="apt-get install libnginx-mod-http-lua")
+            raise EdgeError(
+                f"Nginx has no Lua module: {path} is missing", hint="apt-get install libnginx-mod-http-lua lua-cjson"
+            )
     return [str(path) for path in paths]
 
 
@@ -252,7 +257,9 @@ def _compile(text: str) -> jinja2.Template:
 
 
 def _static_files(templates: Path) -> Iterable[Path]:
-    return sorted([*(templates / "lua").rglob("*.lua"), *(templates / "pages").glob("*.html")])
+    return sorted(
+        [*(templates / "lua").rglob("*.lua"), *(templates / "pages").glob("*.html"), *templates.glob("*.conf")]
+    )
 
 
 def _reason(output: str) -> str:

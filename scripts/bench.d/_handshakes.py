@@ -21,24 +21,25 @@ from paasd.route.pem import key_pem
 TARGET = 0.95
 _THREADS = 2
 _SECONDS = 0.4
-_LUA = "ssl_certificate_by_lua_block { paasd_handshake() }"
+STATIC_SITE = """
+server {{
+    listen 127.0.0.1:{port} ssl http2;
+    server_name shake-file.localhost;
+    ssl_certificate "{pem}";
+    ssl_certificate_key "{pem}";
+    location / {{ return 204; }}
+}}
+"""
 
 
-def site_with_files(text: str, pem: Path, app: str, host: str) -> str:
-    """Our own site with a certificate in files in place of Lua."""
-    assert text.count(_LUA) == 1
-    files = f'ssl_certificate "{pem}";\n    ssl_certificate_key "{pem}";'
-    return text.replace(_LUA, files).replace("shake-lua.localhost", host).replace("-shake-lua", f"-{app}")
-
-
-async def prepare(edge: Edge, directory: Path) -> None:
-    """Two sites that differ in nothing else; they take effect with the next reload."""
+async def prepare(edge: Edge, directory: Path, port: int) -> None:
+    """A name whose certificate comes out of the shared dictionary, and one whose certificate is in a file; both take
+    effect with the next reload."""
     pem = directory / "static.pem"
     key, chain = _certificate(["shake-lua.localhost", "shake-file.localhost"])
     pem.write_text(key + chain)
     await edge.set_site(Site("shake-lua", ("shake-lua.localhost",)))
-    text = site_with_files(await edge.site_config("shake-lua"), pem, "shake-file", "shake-file.localhost")
-    (directory / "edge" / "sites" / "shake-file.conf").write_text(text)
+    (directory / "edge" / "sites" / "shake-file.conf").write_text(STATIC_SITE.format(port=port, pem=pem))
     await edge.tls.put(Served("bench", ("shake-lua.localhost",), Secret(key + chain)))
 
 

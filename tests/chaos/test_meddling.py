@@ -149,8 +149,11 @@ def test_nginx_stopped_kindly(meddled: Box) -> None:
 
 def test_sites_edited_removed_and_added_by_hand(meddled: Box) -> None:
     assert meddled.ssh("apps:create", "three").status == 0
+    for name in ("one", "two", "three"):
+        assert meddled.ssh("edge:set", name, "body-size", "50m").status == 0
     sites = meddled.data / "edge" / "sites"
     good = {path.name: path.read_text() for path in sites.glob("*.conf")}
+    assert len(good) == 3
     (sites / "one.conf").write_text("this is not { nginx")
     (sites / "two.conf").write_text(good["two.conf"].replace("two.localhost", "stolen.localhost"))
     (sites / "three.conf").unlink()
@@ -159,11 +162,14 @@ def test_sites_edited_removed_and_added_by_hand(meddled: Box) -> None:
     assert_repaired(meddled)
     assert meddled.get("two", host="stolen.localhost").status in (404, 421)
     assert meddled.ssh("apps:destroy", "three", "--force").status == 0
+    for name in ("one", "two"):
+        assert meddled.ssh("edge:set", name, "body-size").status == 0
 
 
-def test_route_table_lost_with_nginx(meddled: Box) -> None:
-    """Both the memory and its mirror are gone: the database knows."""
-    (meddled.data / "edge" / "routes.txt").write_text("")
+def test_tables_lost_with_nginx(meddled: Box) -> None:
+    """Both the memory and its mirrors are gone: the database knows."""
+    for name in ("hosts", "routes", "policies"):
+        (meddled.data / "edge" / f"{name}.txt").write_text("")
     meddled.kill_nginx()
     for process in nginx_workers(meddled):
         process.kill()

@@ -124,6 +124,7 @@ def stored(box: Box) -> dict[str, Any]:
         "apps": box.api("GET", "/apps")["items"],
         "repositories": sorted(p.name for p in (box.data / "repositories").iterdir()),
         "sites": sorted((p.name, p.read_text()) for p in (box.data / "edge" / "sites").glob("*")),
+        "edge": [(box.data / "edge" / name).read_text() for name in ("nginx.conf", "hosts.txt", "policies.txt")],
         # That a session was refused is the one thing that is written down.
         "event": max(e["id"] for e in box.api("GET", "/events?limit=200")["items"] if e["type"] != "ssh.refused"),
     }

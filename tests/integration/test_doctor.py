@@ -211,7 +211,7 @@ def test_state_sees_strangers_until_they_are_removed(box: Box) -> None:
         half_written.write_text("")
         docker("POST", "/networks/create", network)
         found = "\n".join(box.differences())
-        return all(word in found for word in ("site of stranger", str(half_written), f"network {box.label}-x"))
+        return all(word in found for word in ("server block of stranger", str(half_written), f"network {box.label}-x"))
 
     eventually(seen, 30)
     box.settles(60)

@@ -8,22 +8,45 @@ import pytest
 
 from paasd.config import HttpConfig
 from paasd.errors import EdgeError, InvalidInput, InvalidSite
-from paasd.models import Endpoint, Route, Site
-from paasd.route.control import parse_counters, parse_table, route_line, table_text
+from paasd.models import Endpoint, Redirect, Route, Site
+from paasd.route.control import parse_counters, parse_route, route_line
+from paasd.route.files import replace_file
+from paasd.route.hosts import all_lines, host_lines, server_name
 from paasd.route.nginx import Nginx
-from paasd.route.sites import SiteFiles, replace_file, server_name
+from paasd.route.sites import SiteFiles
 
 TEMPLATES = Path(__file__).parents[2] / "nginx"
 
 
 @pytest.mark.parametrize(
-    "name", ["a", "a.test", "xn--bcher-kva.test", "1.test", "3com.4you", "a-b--c.test", "localhost"]
+    "name", ["a", "a.test", "xn--bcher-kva.test", "1.test", "3com.4you", "a-b--c.test", "localhost", "*.a.test"]
 )
 def test_good_host_names(name: str) -> None:
     assert server_name(name) == name
 
 
-@pytest.mark.parametrize("name", ["", "_", "*", "a b", "a;", "A", "1.2.3.4", "a.1", "a\n", "-a", "a-", "a.", "a" * 64])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "_",
+        "*",
+        "*.",
+        "*.test",
+        "a.*.test",
+        "*.*.a.test",
+        "a b",
+        "a;",
+        "A",
+        "1.2.3.4",
+        "a.1",
+        "a\n",
+        "-a",
+        "a-",
+        "a.",
+        "a" * 64,
+    ],
+)
 def test_bad_host_names(name: str) -> None:
     with pytest.raises(InvalidSite) as caught:
         server_name(name)
@@ -32,32 +55,42 @@ def test_bad_host_names(name: str) -> None:
 
 @pytest.fixture
 def files(tmp_path: Path) -> SiteFiles:
-    files = SiteFiles(tmp_path, TEMPLATES, HttpConfig(address="::", port=8080))
+    files = SiteFiles(tmp_path, TEMPLATES, HttpConfig(address="::", port=8080, https_port=0))
     files.create()
     return files
 
 
 def test_site_text(files: SiteFiles) -> None:
-    text = files.render(Site("blog", ("b.test", "a.test", "b.test"), client_max_body_size="5m", read_timeout=7), {})
+    text = files.render(Site("blog", ("b.test", "a.test", "*.c.test", "b.test"), body_size="5m"))
+    assert text is not None
     for line in (
         "listen [::]:8080;",
-        "server_name a.test b.test;",
+        "server_name *.c.test a.test b.test;",
         "client_max_body_size 5m;",
-        "proxy_read_timeout 7s;",
-        'balancer_by_lua_block { paasd_pick("blog") }',
-        'log_by_lua_block { paasd_count("blog") }',
+        "set $paasd_own 1;",
     ):
         assert line in text
-    assert text.count("server {") == 1
+    assert text.count("server {") == 1, "HTTPS is off"
 
 
-def test_app_without_domains_has_no_server_block(files: SiteFiles) -> None:
-    assert "server {" not in files.render(Site("blog", ()), {})
+def test_most_apps_have_no_server_block(files: SiteFiles) -> None:
+    assert files.render(Site("blog", ("a.test",), hsts="max-age=1")) is None
+    assert files.render(Site("blog", (), body_size="5m")) is None
 
 
 def test_same_site_same_text(files: SiteFiles) -> None:
-    one, other = Site("blog", ("a.test", "b.test")), Site("blog", ("b.test", "a.test"))
-    assert files.render(one, {}) == files.render(other, {"a.test": "blog"})
+    one, other = (Site("blog", names, body_size="5m") for names in (("a.test", "b.test"), ("b.test", "a.test")))
+    assert files.render(one) == files.render(other)
+
+
+def test_lines_of_hosts() -> None:
+    site = Site("blog", ("a.test",), (Redirect("b.test", 308, "https://a.test/x"),), "5m", "max-age=1; preload", "PEM")
+    assert host_lines(site) == {
+        "a.test": "app blog own clients hsts=max-age=1;_preload",
+        "b.test": "redirect blog 308 https://a.test/x",
+    }
+    lines, refused = all_lines([site, Site("thief", ("a.test", "c.test")), Site("evil", ("x y",))])
+    assert lines.keys() == {"a.test", "b.test"} and refused.keys() == {"thief", "evil"}
 
 
 def test_quarantine_is_emptied_by_the_next_good_text(files: SiteFiles) -> None:
@@ -85,13 +118,16 @@ def test_a_file_is_replaced_whole_and_leaves_nothing(tmp_path: Path) -> None:
     assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]
 
 
-def test_table_survives_the_round_trip() -> None:
-    routes = [
-        Route("blog", (Endpoint("10.0.0.1", 5000), Endpoint("10.0.0.2", 5000, 7)), 12),
-        Route("empty", (), 0),
-    ]
-    assert parse_table(table_text(routes)) == {route.app: route for route in routes}
-    assert route_line(routes[0]) == "12 10.0.0.1:5000/1 10.0.0.2:5000/7"
+def test_a_route_survives_the_round_trip() -> None:
+    for route, line in (
+        (
+            Route("blog", (Endpoint("10.0.0.1", 5000), Endpoint("10.0.0.2", 5000, 7)), 12),
+            "12 10.0.0.1:5000/1 10.0.0.2:5000/7",
+        ),
+        (Route("blog", (), 3, hold=2.5), "3 hold=2.5"),
+        (Route("empty", (), 0), "0"),
+    ):
+        assert route_line(route) == line and parse_route(route.app, line) == route
 
 
 @pytest.mark.parametrize(

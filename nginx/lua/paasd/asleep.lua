@@ -5,6 +5,7 @@
 
 local routes = require "paasd.routes"
 local balancer = require "paasd.balancer"
+local gate = require "paasd.gate"
 local workers = require "paasd.workers"
 local pages = require "paasd.pages"
 
@@ -81,14 +82,18 @@ local function hold(app, seconds)
 end
 
 -- For a request that reached no endpoint. One whose bytes an instance has had is not sent again.
-function M.failed(app)
+function M.failed()
+    local app = gate.app()
+    if not app then
+        return pages.send(404)
+    end
     local seconds = routes.of(app).hold
     if not seconds or balancer.was_sent() then
         return pages.failed(app)
     end
     if hold(app, seconds) then
         balancer.release()
-        return ngx.exec(ngx.var.paasd_stream ~= "" and "@stream" or "@app")
+        return ngx.exec(gate.location())
     end
     if not routes.of(app).hold then
         return pages.failed(app)

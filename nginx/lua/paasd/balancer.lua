@@ -3,14 +3,14 @@
 local base = require "resty.core.base"
 local balancer = require "ngx.balancer"
 local ffi = require "ffi"
-local must_redirect = require("paasd.certificates").must_redirect
+local gate = require "paasd.gate"
 local routes = require "paasd.routes"
 local workers = require "paasd.workers"
 
 local cast, tonumber, gmatch, min = ffi.cast, tonumber, string.gmatch, math.min
 local get_request = base.get_request
-local set_current_peer, set_more_tries = balancer.set_current_peer, balancer.set_more_tries
-local route_of = routes.of
+local set_current_peer, set_more_tries, set_timeouts = balancer.set_current_peer, balancer.set_more_tries, balancer.set_timeouts
+local route_of, app_of = routes.of, gate.app
 local now = ngx.now
 
 local BUSY = -3          -- NGX_BUSY: Nginx answers 502, and the error page is ours
@@ -107,12 +107,13 @@ local function retried(route, request)
     return true
 end
 
-function M.pick(app)
-    local route = route_of(app)
-    if route.redirects and must_redirect(route.redirects) then
-        return ngx.exit(ngx.ERROR)    -- 500, and its error page redirects; BUSY would write to the log
-    end
+function M.pick()
     local request = tonumber(cast("uintptr_t", get_request()))
+    local app = app_of(request)
+    if not app then     -- its host name was taken away while its body came
+        return ngx.exit(BUSY)
+    end
+    local route = route_of(app)
     local track = route        -- what a canary refused goes to the others
     if current[request] then
         if not retried(route, request) then
@@ -138,11 +139,15 @@ function M.pick(app)
     if workers.exiting then
         workers.report()
     end
+    if route.policy and route.policy.timeouts then
+        local timeouts = route.policy.timeouts
+        set_timeouts(timeouts.connect, timeouts.send, timeouts.read)
+    end
     set_current_peer(endpoint.address, endpoint.port)
 end
 
-function M.pick_stream(app)
-    M.pick(app)
+function M.pick_stream()
+    M.pick()
     local request = tonumber(cast("uintptr_t", get_request()))
     local endpoint = current[request]
     if not endpoint then     -- the pick refused, which does not end this function

@@ -176,16 +176,6 @@ function M.redirects()
     return lines("redirects", function(hosts) return hosts end)
 end
 
--- Whether a plain request has to come again over HTTPS.
-function M.must_redirect(hosts)
-    local var = ngx.var
-    if var.scheme ~= "http" then
-        return false
-    end
-    local host = var.host
-    return hosts[host] or hosts["*" .. (match(host, "^[^.]+(%..+)$") or "")] or false
-end
-
 function M.set_challenge(token, answer)
     return dict:safe_set("challenge:" .. token, answer, CHALLENGE_TIME)
 end
@@ -194,16 +184,20 @@ function M.remove_challenge(token)
     dict:delete("challenge:" .. token)
 end
 
--- Answers the authority; what is not for us is the app's.
-function M.challenge()
+-- What an authority is to be told that asks for this path; nil when it is not for us.
+function M.challenge_answer()
     local token = match(ngx.var.uri, "^/%.well%-known/acme%-challenge/([%w_-]+)$")
-    local answer = token and dict:get("challenge:" .. token)
-    if answer then
-        ngx.header["Content-Type"] = "application/octet-stream"
-        ngx.header["Content-Length"] = #answer
-        ngx.print(answer)
-        return ngx.exit(ngx.HTTP_OK)
+    return token and dict:get("challenge:" .. token)
+end
+
+function M.challenge()
+    local answer = M.challenge_answer()
+    if not answer then
+        return ngx.exit(404)
     end
+    ngx.header["Content-Type"] = "application/octet-stream"
+    ngx.header["Content-Length"] = #answer
+    ngx.print(answer)
 end
 
 local function read(path)

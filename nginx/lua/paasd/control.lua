@@ -1,6 +1,8 @@
--- What paasd asks over the control socket: the route table, counters, requests in flight. Plain lines of text.
+-- What paasd asks over the control socket: the tables, counters, requests in flight. Plain lines of text.
 
 local certificates = require "paasd.certificates"
+local hosts = require "paasd.hosts"
+local policies = require "paasd.policies"
 local routes = require "paasd.routes"
 local counters = require "paasd.counters"
 local workers = require "paasd.workers"
@@ -37,10 +39,21 @@ local function in_flight()
     return table.concat(text)
 end
 
+local function change_routes(text)
+    for app in text:gmatch("([%w-]+)[^\n]*\n") do
+        asleep.forget(app)
+    end
+    return routes.table:patch(text)
+end
+
 local collections = {
     ["GET /generation"] = function() return workers.generation .. " " .. workers.oldest_generation() .. "\n" end,
-    ["GET /routes"] = function() return lines(routes.all(), "%s %s\n") end,
-    ["PUT /routes"] = function() return stored(routes.replace(body())) end,
+    ["GET /routes"] = function() return lines(routes.table:all(), "%s %s\n") end,
+    ["PATCH /routes"] = function() return stored(change_routes(body())) end,
+    ["GET /hosts"] = function() return lines(hosts.table:all(), "%s %s\n") end,
+    ["PATCH /hosts"] = function() return stored(hosts.table:patch(body())) end,
+    ["GET /policies"] = function() return lines(policies.table:all(), "%s %s\n") end,
+    ["PATCH /policies"] = function() return stored(policies.table:patch(body())) end,
     ["GET /counters"] = counters.text,
     ["GET /in-flight"] = in_flight,
     ["GET /wanted"] = function() return asleep.wanted(tonumber(ngx.var.arg_seconds) or 0) end,
@@ -50,8 +63,6 @@ local collections = {
 }
 
 local members = {
-    ["PUT /routes/"] = function(app) asleep.forget(app) return stored(routes.set(app, body())) end,
-    ["DELETE /routes/"] = function(app) routes.remove(app) return "" end,
     ["PUT /not-woken/"] = function(app) asleep.refuse(app, tonumber(body())) return "" end,
     ["DELETE /counters/"] = function(app) counters.remove(app) return "" end,
     ["PUT /certificates/"] = function(id) return stored(certificates.set(id, body())) end,

@@ -4,11 +4,12 @@
 -- a line in an access log.
 
 local balancer = require "paasd.balancer"
+local gate = require "paasd.gate"
 local routes = require "paasd.routes"
 local workers = require "paasd.workers"
 
 local dict = ngx.shared.paasd_counters
-local release, route_of = balancer.release, routes.of
+local release, route_of, ended = balancer.release, routes.of, gate.ended
 local start_time, now = ngx.req.start_time, ngx.now
 local floor, format, match = math.floor, string.format, string.match
 local tonumber, pairs, ipairs = tonumber, pairs, ipairs
@@ -66,8 +67,11 @@ local function add(app, status, class)
     changed[app] = true
 end
 
-function M.count(app)
-    local endpoint = release()
+function M.count()
+    local endpoint, app = release(), ended()
+    if not app then
+        return
+    end
     local status = ngx.status
     local class = floor(status / 100)
     if class < 1 or class > 5 then
@@ -100,7 +104,9 @@ function M.flush()
     end
 end
 
+-- After what workers had not handed over yet.
 function M.remove(app)
+    workers.wait()
     for field = 1, FIELDS do
         dict:delete(app .. "|" .. field)
         dict:delete(app .. "~|" .. field)

@@ -1,6 +1,5 @@
 -- The edge's own answers, for when no app gave one. HTML for people, JSON for whoever prefers it.
 
-local must_redirect = require("paasd.certificates").must_redirect
 local routes = require "paasd.routes"
 
 local find, lower = string.find, string.lower
@@ -12,11 +11,13 @@ local https_port
 local RETRY_AFTER = 3
 
 local answers = {
-    [500] = {file = "app-silent.html", code = "internal-error", detail = "The request could not be passed on."},
+    [403] = {file = "forbidden.html", code = "forbidden", detail = "This app may only be asked over HTTPS."},
     [404] = {file = "unknown-host.html", code = "unknown-host", detail = "No app answers at this host name."},
     [502] = {file = "app-silent.html", code = "app-silent", detail = "The app did not answer."},
     [503] = {file = "no-instance.html", code = "no-instance", detail = "No instance of this app is running."},
     [504] = {file = "app-slow.html", code = "app-slow", detail = "The app did not answer in time."},
+    ["not-ready"] = {file = "no-instance.html", code = "not-ready", detail = "The app's own site is not ready yet."},
+    denied = {file = "denied.html", code = "denied", detail = "This address may not ask this app."},
     waking = {file = "waking.html", code = "waking", detail = "The app is being woken; try again in a moment."},
     ["not-woken"] = {file = "not-woken.html", code = "not-woken", detail = "The app could not be started."},
 }
@@ -56,13 +57,18 @@ function M.send(status, why)
     ngx.print(body)
 end
 
--- For a request that the balancer refused to send anywhere. The redirect is not to be remembered for good: the app may
--- lose its certificate.
-function M.redirect(app)
-    local redirects = routes.of(app).redirects
-    if not redirects or not must_redirect(redirects) then
-        return M.send(500)
-    end
+-- In the gate: answers, and the request goes no further.
+function M.refuse(status, why)
+    M.send(status, why)
+    return ngx.exit(ngx.HTTP_OK)
+end
+
+function M.has_https()
+    return https_port ~= 0
+end
+
+-- The redirect is not to be remembered for good: the app may lose its certificate.
+function M.to_https()
     local port = https_port ~= 443 and ":" .. https_port or ""
     ngx.header["Cache-Control"] = "no-store"
     return ngx.redirect("https://" .. ngx.var.host .. port .. ngx.var.request_uri, 308)

@@ -1,20 +1,20 @@
--- Owns the route table: the shared dictionary `paasd_routes`, and each worker's decoded copy of it.
+-- Where an app's requests go: the table `route`, and each worker's decoded copy of it.
 --
--- A value is one line of text, `<release> <address>:<port>/<weight> …`; the mirror file has `<app> ` before it. With a
--- canary ` | <release> <percent> <variable or -> <address>:<port>/<weight> …` follows. A sleeping app has `hold=<seconds>`
--- instead of endpoints. Text and not JSON, because the distribution's Lua has no JSON decoder of its own.
+-- A line is `<release> <address>:<port>/<weight> …`. With a canary ` | <release> <percent> <variable or ->
+-- <address>:<port>/<weight> …` follows. A sleeping app has `hold=<seconds>` instead of endpoints.
 
-local redirects_of = require("paasd.certificates").redirects_of
+local policies = require "paasd.policies"
+local tables = require "paasd.tables"
 
-local dict = ngx.shared.paasd_routes
+local table_ = tables.new("route")
+local refresh = tables.refresh
 local gmatch, match = string.gmatch, string.match
 local random = math.random
 local tonumber, pairs, ipairs = tonumber, pairs, ipairs
 
-local M = {}
+local M = {table = table_}
 
-local seen              -- version of the table that `decoded` was made from
-local decoded = {}      -- app -> {slots, size, position, count, canary, hold}
+local decoded = {}      -- app -> {slots, size, position, count, canary, hold, policy}
 local endpoints = {}    -- "address:port" -> endpoint; shared by successive versions, since it holds the in-flight count
 
 local function endpoint(address, port)
@@ -92,98 +92,31 @@ local function decode(text)
     return route
 end
 
--- Forget what was decoded. Endpoints that nobody uses go with it; a busy one stays, so that its count stays right.
-local function forget(version)
-    seen = version
+-- Endpoints that nobody uses go with what was decoded; a busy one stays, so that its count stays right.
+tables.on_change(function()
     decoded = {}
     for name, found in pairs(endpoints) do
         if found.active == 0 then
             endpoints[name] = nil
         end
     end
-end
+end)
 
--- The decoded route of an app, never nil. Costs one look into shared memory unless the table has changed.
+-- The decoded route of an app, never nil. Costs one look into shared memory unless the tables have changed.
 function M.of(app)
-    local version = dict:get("version")
-    if version ~= seen then
-        forget(version)
-    end
+    refresh()
     local route = decoded[app]
     if not route then
-        route = decode(dict:get("route:" .. app))
-        route.redirects = redirects_of(app)
+        route = decode(table_:get(app))
+        local policy = policies.of(app)
+        route.policy = policy and policy.balancer
         decoded[app] = route
     end
     return route
 end
 
--- Have every worker decode the routes again.
-function M.touch()
-    dict:incr("version", 1, 0)
-end
-
 function M.endpoints()
     return endpoints
-end
-
-local function store(app, text)
-    local ok, err = dict:safe_set("route:" .. app, text)
-    return ok, err
-end
-
-function M.set(app, text)
-    local ok, err = store(app, text)
-    dict:incr("version", 1, 0)
-    return ok, err
-end
-
-function M.remove(app)
-    dict:delete("route:" .. app)
-    dict:incr("version", 1, 0)
-end
-
--- app -> line, as the running Nginx has them.
-function M.all()
-    local found = {}
-    for _, key in ipairs(dict:get_keys(0)) do
-        local app = match(key, "^route:(.+)$")
-        if app then
-            found[app] = dict:get(key)
-        end
-    end
-    return found
-end
-
--- Make the table equal `text`, lines of `<app> <release> <endpoints>`.
-function M.replace(text)
-    local wanted = {}
-    for app, line in gmatch(text, "([%w-]+) ([^\n]*)\n") do
-        wanted[app] = line
-        local ok, err = store(app, line)
-        if not ok then
-            return nil, err
-        end
-    end
-    for app in pairs(M.all()) do
-        if not wanted[app] then
-            dict:delete("route:" .. app)
-        end
-    end
-    dict:incr("version", 1, 0)
-    return true
-end
-
--- At Nginx's own start the table is empty and comes from the mirror; a reload keeps the live one, which may be newer.
-function M.load(path)
-    if not dict:get("loaded") then
-        local file = io.open(path, "r")
-        if file then
-            M.replace(file:read("*a"))
-            file:close()
-        end
-        dict:set("loaded", true)
-    end
 end
 
 return M

@@ -1,27 +1,37 @@
--- Called once a configuration, in the master: loads everything, and names what the server blocks call.
+-- Called once a configuration, in the master: loads everything, and names what the configuration calls.
 
+local tables = require "paasd.tables"
 local certificates = require "paasd.certificates"
+local policies = require "paasd.policies"
+local hosts = require "paasd.hosts"
 local routes = require "paasd.routes"
 local workers = require "paasd.workers"
+local gate = require "paasd.gate"
 local balancer = require "paasd.balancer"
 local counters = require "paasd.counters"
 local pages = require "paasd.pages"
 local asleep = require "paasd.asleep"
 local control = require "paasd.control"
 
-return function(mirror, pages_directory, tls_directory, https_port)
+return function(mirrors, pages_directory, tls_directory, https_port)
     pages.load(pages_directory, https_port)
-    certificates.changed = routes.touch
+    certificates.changed = tables.touch
     certificates.load(tls_directory)
-    routes.load(mirror)
+    policies.table:load(mirrors .. "/policies.txt")
+    hosts.table:load(mirrors .. "/hosts.txt")
+    routes.table:load(mirrors .. "/routes.txt")
     workers.new_generation()
 
+    paasd_way = gate.way
+    paasd_way_tls = gate.way_tls
+    paasd_way_of_challenge = gate.way_of_challenge
+    paasd_answer = gate.answer
+    paasd_gate = gate.enter
+    paasd_gate_headers = gate.headers
     paasd_pick = balancer.pick
     paasd_pick_stream = balancer.pick_stream
     paasd_count = counters.count
-    paasd_page = pages.send
     paasd_failed = asleep.failed
-    paasd_redirect = pages.redirect
     paasd_control = control.handle
     paasd_handshake = certificates.handshake
     paasd_challenge = certificates.challenge

@@ -94,7 +94,7 @@ async def test_silence_past_the_read_timeout_is_a_504(bench: Bench) -> None:
         await asyncio.sleep(30)
         return web.Response()
 
-    host = await bench.serve("blog", await bench.apps.start(sleep), read_timeout=1)
+    host = await bench.serve("blog", await bench.apps.start(sleep), policy='{"timeouts":{"read":1}}')
     status, text = await bench.visitor.get(host)
     assert status == 504 and "took too long" in text
 

@@ -10,10 +10,11 @@ import socket
 import aiohttp
 import psutil
 import pytest
+from yarl import URL
 
 from paasd.config import HttpConfig
 from paasd.errors import EdgeError, InvalidInput, InvalidSite, NotFound
-from paasd.models import Endpoint, Route, Site
+from paasd.models import Endpoint, Redirect, Route, Site
 from paasd.route.edge import Edge
 from tests.integration.edge.conftest import TEMPLATES, Bench, free_port, running_edge, until
 
@@ -21,13 +22,14 @@ HUGE = "9" * 19 + "g"
 """Passes the grammar of sizes; Nginx refuses the number."""
 
 
-async def test_a_site_is_effective_when_the_call_returns(bench: Bench) -> None:
+@pytest.mark.parametrize("body_size", ["", "20m"], ids=["live", "block"])
+async def test_a_site_is_effective_when_the_call_returns(bench: Bench, body_size: str) -> None:
     endpoint = await bench.apps.saying("hello")
     await bench.edge.set_route(Route("blog", (endpoint,), 1))
     for number in range(5):
         host = f"n{number}.test"
-        assert await bench.edge.set_site(Site("blog", (host,))) is True
-        assert await bench.edge.set_site(Site("blog", (host,))) is False
+        assert await bench.edge.set_site(Site("blog", (host,), body_size=body_size)) is bool(body_size)
+        assert await bench.edge.set_site(Site("blog", (host,), body_size=body_size)) is False
         for _ in range(4):
             async with aiohttp.ClientSession() as fresh:
                 bench.visitor.session, kept = fresh, bench.visitor.session
@@ -41,6 +43,8 @@ async def test_a_site_is_effective_when_the_call_returns(bench: Bench) -> None:
 
 async def test_show_config(bench: Bench) -> None:
     await bench.serve("blog")
+    assert "# host blog.test app blog\n" in await bench.edge.site_config("blog")
+    await bench.serve("blog", body_size="20m")
     assert "server_name blog.test;" in await bench.edge.site_config("blog")
     with pytest.raises(NotFound):
         await bench.edge.site_config("other")
@@ -52,7 +56,7 @@ async def test_a_site_that_nginx_refuses_leaves_the_old_one_serving(bench: Bench
     host = await bench.serve("blog", await bench.apps.saying("hello"))
     before = await bench.edge.site_config("blog")
     with pytest.raises(InvalidSite, match="client_max_body_size"):
-        await bench.edge.set_site(Site("blog", (host, "new.test"), client_max_body_size=HUGE))
+        await bench.edge.set_site(Site("blog", (host, "new.test"), body_size=HUGE))
     assert await bench.edge.site_config("blog") == before
     assert HUGE in (bench.directory / "quarantine" / "blog.conf").read_text()
     assert await bench.visitor.get(host) == (200, "hello")
@@ -65,16 +69,16 @@ async def test_a_site_that_nginx_refuses_leaves_the_old_one_serving(bench: Bench
 
 @pytest.mark.parametrize("broken", ["}", "server { listen", 'include "/nowhere/x";', ""])
 async def test_a_file_broken_by_hand_harms_no_other_app(bench: Bench, broken: str) -> None:
-    host = await bench.serve("blog", await bench.apps.saying("hello"))
+    host = await bench.serve("blog", await bench.apps.saying("hello"), body_size="20m")
     sites = bench.directory / "sites"
     (sites / "blog.conf").write_text(broken)
     (sites / "stranger.conf").write_text(broken)
-    other = await bench.serve("other", await bench.apps.saying("other"))
+    other = await bench.serve("other", await bench.apps.saying("other"), body_size="20m")
     assert await bench.visitor.get(other) == (200, "other")
     if broken:
         assert await bench.visitor.get(host) == (200, "hello")
         assert not (sites / "stranger.conf").exists() and (bench.directory / "quarantine" / "stranger.conf").exists()
-    assert await bench.edge.sync_sites([Site("blog", (host,)), Site("other", (other,))]) == {}
+    assert await bench.edge.sync_sites([Site("blog", (host,), body_size="20m"), Site("other", (other,))]) == {}
     assert await bench.visitor.get(host) == (200, "hello")
 
 
@@ -84,16 +88,16 @@ async def test_sync_sites_repairs_everything_and_quarantines_the_broken(bench: B
     (sites / "stranger.conf").write_text("}")
     (sites / ".blog.conf.new").write_text("half a fi")
     endpoint = await bench.apps.saying("hello")
-    good = [Site(f"app{number}", (f"app{number}.test",)) for number in range(5)]
+    good = [Site(f"app{number}", (f"app{number}.test",), body_size="20m" * (number % 2)) for number in range(5)]
     bad = [
         Site("evil", ("x.test; } server {",)),
-        Site("huge", ("huge.test",), client_max_body_size=HUGE),
+        Site("huge", ("huge.test",), body_size=HUGE),
         Site("thief", ("app1.test",)),
     ]
     refused = await bench.edge.sync_sites([*good, *bad])
     assert refused.keys() == {"evil", "huge", "thief"}
     assert "already belongs to the app app1" in refused["thief"]
-    assert {path.name for path in sites.iterdir()} == {f"app{number}.conf" for number in range(5)}
+    assert {path.name for path in sites.iterdir()} == {"app1.conf", "app3.conf"}
     for site in good:
         await bench.edge.set_route(Route(site.app, (endpoint,), 1))
     for site in good:
@@ -157,10 +161,13 @@ async def test_hostile_names_never_reach_a_file(name: str, tmp_path_factory: pyt
         Site("blog;", ("a.test",)),
         Site("../x", ("a.test",)),
         Site('x"}', ("a.test",)),
-        Site("blog", ("a.test",), client_max_body_size="1m; } server {"),
-        Site("blog", ("a.test",), client_max_body_size="1m\n"),
-        Site("blog", ("a.test",), read_timeout=0),
-        Site("blog", ("a.test",), read_timeout=10**9),
+        Site("blog", ("a.test",), body_size="1m; } server {"),
+        Site("blog", ("a.test",), body_size="1m\n"),
+        Site("blog", ("a.test",), hsts='max-age=1"; x'),
+        Site("blog", ("a.test",), redirects=(Redirect("b.test", 301, "https://c.test/\n"),)),
+        Site("blog", ("a.test",), redirects=(Redirect("b.test", 301, "javascript:alert(1)"),)),
+        Site("blog", ("a.test",), redirects=(Redirect("b.test", 200, "https://c.test"),)),
+        Site("blog", ("a.test",), redirects=(Redirect("b.test b", 301, "https://c.test"),)),
     ],
 )
 async def test_hostile_settings_never_reach_a_file(site: Site, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -205,21 +212,27 @@ async def test_starting_again_adopts_the_running_nginx(bench: Bench) -> None:
     assert await bench.visitor.get(host) == (200, "hello")
 
 
+async def posted(bench: Bench, host: str, body: bytes) -> int:
+    async with bench.visitor.session.post(bench.visitor.url(), headers={"Host": host}, data=body) as response:
+        return response.status
+
+
 async def test_files_written_by_a_daemon_that_died_before_the_reload_take_effect(bench: Bench) -> None:
-    await bench.serve("blog", await bench.apps.saying("hello"))
+    await bench.serve("blog", await bench.apps.saying("hello"), body_size="20m")
     path = bench.directory / "sites" / "blog.conf"
-    path.write_text(path.read_text().replace("blog.test", "new.test"))
-    assert (await bench.visitor.get("new.test"))[0] == 404
+    path.write_text(path.read_text().replace("20m", "1k"))
+    assert await posted(bench, "blog.test", b"x" * 2000) == 200
     again = Edge(bench.directory, TEMPLATES, bench.http)
     await again.start()
-    assert await bench.visitor.get("new.test") == (200, "hello")
-    assert await again.set_site(Site("blog", ("new.test",))) is False
+    assert await posted(bench, "blog.test", b"x" * 2000) == 413
+    assert await again.set_site(Site("blog", ("blog.test",), body_size="1k")) is False
 
 
 async def test_changing_a_site_of_a_dead_nginx_starts_it(bench: Bench) -> None:
     host = await bench.serve("blog", await bench.apps.saying("hello"))
     await bench.edge.stop()
-    assert await bench.edge.set_site(Site("blog", (host, "new.test"))) is True
+    await bench.edge.set_site(Site("blog", (host, "new.test")))
+    assert await bench.visitor.get(host) == (200, "hello")
     assert await bench.visitor.get("new.test") == (200, "hello")
 
 
@@ -252,3 +265,63 @@ async def test_a_hundred_domains_and_long_names(bench: Bench) -> None:
     await bench.edge.set_site(Site("blog", (*(f"h{number}.test" for number in range(100)), longest)))
     await bench.edge.set_route(Route("blog", (Endpoint("127.0.0.1", free_port()),), 1))
     assert (await bench.visitor.get(longest))[0] == 502
+
+
+async def test_wildcards_and_redirects(bench: Bench) -> None:
+    sites = {"blog": ("*.blog.test", "own.blog.test"), "deep": ("*.deep.blog.test",), "one": ("one.blog.test",)}
+    for app, names in sites.items():
+        await bench.edge.set_site(Site(app, names))
+        await bench.edge.set_route(Route(app, (await bench.apps.saying(app),), 1))
+    answers = {
+        "x.blog.test": "blog",
+        "x.y.blog.test": "blog",
+        "own.blog.test": "blog",
+        "one.blog.test": "one",
+        "a.deep.blog.test": "deep",
+        "deep.blog.test": "blog",
+        "ONE.blog.test.": "one",
+    }
+    for host, app in answers.items():
+        assert await bench.visitor.get(host) == (200, app), host
+    assert (await bench.visitor.get("blog.test"))[0] == 404
+    redirects = (Redirect("old.test", 301, "https://new.test"), Redirect("*.old.test", 307, "http://new.test:81/base"))
+    await bench.edge.set_site(Site("blog", sites["blog"], redirects))
+    for host, status, target in (("old.test", 301, "https://new.test"), ("a.old.test", 307, "http://new.test:81/base")):
+        async with bench.visitor.session.get(
+            URL(bench.visitor.url("/a%20b?c=%26"), encoded=True), headers={"Host": host}, allow_redirects=False
+        ) as response:
+            assert (response.status, response.headers["Location"]) == (status, f"{target}/a%20b?c=%26")
+    await bench.edge.set_site(Site("blog", ()))
+    assert (await bench.visitor.get("old.test"))[0] == 404
+
+
+async def test_what_needs_a_block_is_served_by_nothing_else(bench: Bench) -> None:
+    """Neither when its file is lost, nor while it comes and goes."""
+    host = await bench.serve("blog", await bench.apps.saying("secret"), body_size="20m")
+    assert await bench.visitor.get(host) == (200, "secret")
+    (bench.directory / "sites" / "blog.conf").unlink()
+    await bench.edge.set_site(Site("other", ("other.test",), body_size="10m"))
+    assert (await bench.visitor.get(host))[0] == 503
+    assert await bench.edge.differences(
+        [Site("blog", (host,), body_size="20m"), Site("other", ("other.test",), body_size="10m")]
+    ) == ["the server block of blog is missing"]
+    assert await bench.edge.sync_sites([Site("blog", (host,), body_size="20m")]) == {}
+    assert await bench.visitor.get(host) == (200, "secret")
+
+
+async def test_tables_survive_nginx_and_its_daemon(bench: Bench) -> None:
+    host = await bench.serve("blog", await bench.apps.saying("hello"))
+    await bench.edge.set_site(Site("blog", (host, "*.wild.test")))
+    await bench.edge.stop()
+    again = Edge(bench.directory, TEMPLATES, bench.http)
+    await again.start()
+    assert await bench.visitor.get("a.wild.test") == (200, "hello")
+    for name in ("hosts.txt", "routes.txt"):
+        (bench.directory / name).write_text("garbage\nblog.test app\n\0 \x01\nblog nonsense\n*.wild.test redirect x\n")
+    await again.stop()
+    await again.start()
+    assert (await bench.visitor.get(host))[0] in (404, 503)
+    assert await again.differences([Site("blog", (host,))])
+    assert await again.sync_sites([Site("blog", (host,))]) == {}
+    assert await again.differences([Site("blog", (host,))]) == []
+    assert (await bench.visitor.get("a.wild.test"))[0] == 404

@@ -109,7 +109,7 @@ async def test_big_upload_arrives_whole_and_only_up_to_the_limit(bench: Bench) -
     async def digest(request: web.Request) -> web.StreamResponse:
         return web.Response(text=hashlib.sha256(await request.read()).hexdigest())
 
-    host = await bench.serve("store", await bench.apps.start(digest), client_max_body_size="20m")
+    host = await bench.serve("store", await bench.apps.start(digest), body_size="20m")
     body = bytes(range(256)) * 4096 * 16
     for size, status in ((len(body), 200), (20 * 1024**2 + 1, 413)):
         sent = (body * 2)[:size]

@@ -1,0 +1,90 @@
+-- What was set for an app's gateway: the table `policy`, one JSON object a line, with a member for each part.
+--
+-- Parts of the gate are modules `paasd.gate.<part>` that turn their settings into functions; the balancer's are used as
+-- they are. An app without a policy has none here.
+
+local json = require "cjson.safe"
+local tables = require "paasd.tables"
+
+local table_ = tables.new("policy")
+local ipairs = ipairs
+
+-- In the order in which requests pass them.
+local GATE = {"addresses", "routes"}
+
+-- Known to the balancer and what follows it.
+local BALANCER = {"balance", "breaker", "eject", "retries", "timeouts"}
+
+local M = {table = table_}
+
+local compiled = {}      -- app -> {line, policy}
+local checked = {}       -- app -> policy, false for none; until the tables change
+
+tables.on_change(function() checked = {} end)
+
+local function gate_of(settings, app)
+    local gate, used = {access = {}, headers = {}, log = {}}, false
+    for _, part in ipairs(GATE) do
+        if settings[part] ~= nil then
+            for phase, call in pairs(require("paasd.gate." .. part).compile(settings[part], app)) do
+                gate[phase][#gate[phase] + 1] = call
+            end
+            used = true
+        end
+    end
+    return used and gate or nil
+end
+
+local function balancer_of(settings)
+    local found
+    for _, part in ipairs(BALANCER) do
+        if settings[part] ~= nil then
+            found = found or {}
+            found[part] = settings[part]
+        end
+    end
+    return found
+end
+
+-- Whoever set limits or a password must not have them ignored.
+local function unreadable(app, err)
+    ngx.log(ngx.ERR, "the policy of ", app, " cannot be read: ", err)
+    local function refuse() return ngx.exit(500) end
+    return {gate = {access = {refuse}, headers = {}, log = {}}}
+end
+
+local function compile(line, app)
+    local settings, err = json.decode(line)
+    if type(settings) ~= "table" then
+        return unreadable(app, err or "no object")
+    end
+    return {gate = gate_of(settings, app), balancer = balancer_of(settings)}
+end
+
+local function look(app)
+    local line = table_:get(app)
+    if not line then
+        compiled[app] = nil
+        return false
+    end
+    local found = compiled[app]
+    if not found or found.line ~= line then
+        local ok, policy = pcall(compile, line, app)
+        found = {line = line, policy = ok and policy or unreadable(app, policy)}
+        compiled[app] = found
+    end
+    return found.policy
+end
+
+-- {gate = functions by phase, balancer = settings by part}; nil when nothing was set. What did not change since it was
+-- compiled stays as it is, with the state its parts keep.
+function M.of(app)
+    local policy = checked[app]
+    if policy == nil then
+        policy = look(app)
+        checked[app] = policy
+    end
+    return policy or nil
+end
+
+return M

@@ -1,0 +1,46 @@
+"""What was set for an app's gateway: the family `edge` of its settings, and the policy made of it for the edge."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+
+from paasd.app_settings import AppSettings, Family, Key, matching
+from paasd.database import Database
+from paasd.gateway import addresses
+from paasd.gateway.parts import Part, Values
+from paasd.models import Actor, App
+
+COMMAND = "edge:set"
+PARTS: tuple[Part, ...] = (addresses.PART,)
+BODY = "body-size"
+_BODY_SIZE = re.compile(r"[1-9][0-9]{0,5}[kKmMgG]")
+
+KEYS: Mapping[str, Key] = {
+    BODY: Key(
+        matching(_BODY_SIZE, "a number of bytes such as 500k, 20m or 1g"),
+        "Most that a request's body may have, 100m when not set. Changing it reloads Nginx.",
+    ),
+    **{key: each for part in PARTS for key, each in part.keys.items()},
+}
+
+
+class Gateway:
+    def __init__(self, database: Database) -> None:
+        self._settings = AppSettings(database, Family("edge", COMMAND, "edge setting", KEYS))
+
+    async def values(self, app: App) -> Values:
+        """What was set, by key."""
+        return await self._settings.get(app)
+
+    async def change(self, actor: Actor, app: App, changes: Mapping[str, str | None]) -> None:
+        """All changes or none; None or an empty value takes a setting away. Raises InvalidInput."""
+        await self._settings.change(actor, app, changes)
+
+
+def policy_text(values: Values, more: Mapping[str, object | None] | None = None) -> str:
+    """JSON of all parts, with `more` that are not settings; empty when there are none."""
+    parts = {part.name: part.policy(values) for part in PARTS} | dict(more or {})
+    found = {name: part for name, part in parts.items() if part is not None}
+    return json.dumps(found, separators=(",", ":"), sort_keys=True) if found else ""

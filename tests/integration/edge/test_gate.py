@@ -1,0 +1,133 @@
+"""The gate: policies that are in effect at once, and what passes it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from paasd.config import HttpConfig
+from paasd.models import Route, Site
+from paasd.route.edge import Edge
+from tests.integration.edge.conftest import TEMPLATES, Bench, free_port, running_edge
+
+HERE = "127.0.0.1/32"
+
+
+def addresses(**lists: list[str]) -> str:
+    return json.dumps({"addresses": lists})
+
+
+async def said(bench: Bench, app: str = "blog", text: str = "hello", policy: str = "") -> str:
+    return await bench.serve(app, await bench.apps.saying(text), policy=policy)
+
+
+@pytest.mark.parametrize(
+    ("lists", "passes"),
+    [
+        ({"allow": [HERE]}, True),
+        ({"allow": ["10.0.0.0/8", "127.0.0.0/8"]}, True),
+        ({"allow": ["126.0.0.0/7"]}, True),
+        ({"allow": ["127.0.0.2/31"]}, False),
+        ({"allow": ["10.0.0.0/8", "::/0"]}, False),
+        ({"allow": ["0.0.0.0/0"]}, True),
+        ({"deny": [HERE]}, False),
+        ({"deny": ["127.0.0.128/25"]}, True),
+        ({"allow": ["127.0.0.0/8"], "deny": [HERE]}, False),
+    ],
+)
+async def test_addresses(bench: Bench, lists: dict[str, list[str]], passes: bool) -> None:
+    host = await said(bench, policy=addresses(**lists))
+    status, text = await bench.visitor.get(host)
+    assert (status, "hello" in text) == ((200, True) if passes else (403, False))
+
+
+@pytest.mark.parametrize(("network", "passes"), [("::1/128", True), ("::/127", True), ("2001:db8::/32", False)])
+async def test_addresses_of_ipv6(bench: Bench, network: str, passes: bool) -> None:
+    port = free_port()
+    async with running_edge() as (_, directory, _):
+        edge = Edge(directory / "six", TEMPLATES, HttpConfig(address="::1", port=port, https_port=0))
+        try:
+            await edge.start()
+            await edge.set_site(Site("blog", ("blog.test",), policy=addresses(allow=[network])))
+            await edge.set_route(Route("blog", (await bench.apps.saying("hello"),), 1))
+            async with bench.visitor.session.get(f"http://[::1]:{port}/", headers={"Host": "blog.test"}) as response:
+                assert response.status == (200 if passes else 403)
+        finally:
+            await edge.stop()
+
+
+async def test_a_policy_comes_and_goes_without_a_reload(bench: Bench) -> None:
+    host, other = await said(bench), await said(bench, "other", "other")
+    master = bench.edge._nginx.master()
+    assert master is not None
+    workers = {worker.pid for worker in master.children()}
+    for _ in range(3):
+        await bench.edge.set_site(Site("blog", (host,), policy=addresses(deny=[HERE])))
+        assert (await bench.visitor.get(host))[0] == 403
+        assert await bench.visitor.get(other) == (200, "other")
+        await bench.edge.set_site(Site("blog", (host,)))
+        assert await bench.visitor.get(host) == (200, "hello")
+    assert {worker.pid for worker in master.children()} == workers
+
+
+async def test_a_policy_that_cannot_be_read_lets_nobody_in(bench: Bench) -> None:
+    for policy in ("{", "7", '{"addresses":{"allow":["nonsense"]}}', '{"addresses":7}'):
+        host = await said(bench, policy=policy)
+        status, text = await bench.visitor.get(host)
+        assert status == 500 and "hello" not in text, policy
+    assert (await bench.visitor.get(await said(bench)))[0] == 200
+
+
+async def test_streams_and_challenges_pass_the_gate_too(bench: Bench) -> None:
+    host = await said(bench, policy=addresses(deny=[HERE]))
+    for headers in ({"Accept": "text/event-stream"}, {"Upgrade": "websocket", "Connection": "Upgrade"}):
+        assert (await bench.visitor.get(host, **headers))[0] == 403
+    path = "/.well-known/acme-challenge/token"
+    assert (await bench.visitor.get(host, path))[0] == 403, "the app's own"
+    await bench.edge.tls.set_challenge("token", "token.print")
+    assert await bench.visitor.get(host, path) == (200, "token.print")
+
+
+async def test_a_websocket_through_the_gate(bench: Bench) -> None:
+    async def echo(request: web.Request) -> web.StreamResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        async for message in socket:
+            await socket.send_str(message.data)
+        return socket
+
+    host = await bench.serve("blog", await bench.apps.start(echo), policy=addresses(allow=[HERE]))
+    async with bench.visitor.session.ws_connect(bench.visitor.url(), headers={"Host": host}) as socket:
+        await socket.send_str("hello")
+        assert await socket.receive_str() == "hello"
+
+
+async def test_what_was_let_in_waits_for_an_app_that_sleeps(bench: Bench) -> None:
+    host, endpoint = await said(bench, policy=addresses(allow=[HERE])), await bench.apps.saying("awake")
+    await bench.edge.set_route(Route("blog", (), 1, hold=20.0))
+    waiting = asyncio.create_task(bench.visitor.get(host))
+    assert await bench.edge.wanted(10) == {"blog"}
+    await bench.edge.set_route(Route("blog", (endpoint,), 1))
+    assert await waiting == (200, "awake")
+    assert (await bench.edge.counters())["blog"].requests == 1
+
+
+async def test_a_kept_connection_asks_for_several_apps(bench: Bench) -> None:
+    """Nothing that is known of one request is taken for the next one's."""
+    closed = await said(bench, "closed", policy=addresses(deny=[HERE]))
+    opened = await said(bench, "open", policy=addresses(allow=[HERE]))
+    plain = await said(bench, "plain")
+    connector = aiohttp.TCPConnector(limit=1)
+    async with aiohttp.ClientSession(connector=connector) as session:
+        visitor = replace(bench.visitor, session=session)
+        for _ in range(20):
+            assert [(await visitor.get(host))[0] for host in (plain, closed, opened)] == [200, 403, 200]
+    counters = await bench.edge.counters()
+    assert {app: counters[app].requests for app in ("plain", "closed", "open")} == dict.fromkeys(
+        ("plain", "closed", "open"), 20
+    )
