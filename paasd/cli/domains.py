@@ -89,8 +89,7 @@ def report(cli: Cli, app: str | None, everywhere: bool, as_json: bool) -> None:
     found = cli.client.get(f"{app_path(app, 'domains')}/report")
     if as_json:
         return cli.console.json(found)
-    written = {"unicode": {one["name"]: one["unicode"] for one in found["items"]}}
-    rows = [(_both(one["name"], written), one["kind"], one["answer"]) for one in found["items"]]
+    rows = [(_written(one), one["kind"], one["answer"]) for one in found["items"]]
     cli.console.table(("NAME", "KIND", "DNS"), rows)
     _tell_certificates(cli, found["items"])
 
@@ -150,14 +149,18 @@ def _tell_pointings(cli: Cli, app: str, names: Sequence[str]) -> None:
         return cli.console.print(f" !     Where they point is not known: {error.detail}")
     for one in found:
         mark = "      " if one["dns"] == "here" else " !    "
-        cli.console.print(f"{mark} {one['name']} {one['answer']}")
+        cli.console.print(f"{mark} {_written(one)} {one['answer']}")
     _tell_certificates(cli, found)
 
 
 def _tell_certificates(cli: Cli, items: Sequence[Mapping[str, Any]]) -> None:
     for one in items:
         if one["no_certificate"]:
-            cli.console.print(f" !     {one['name']} gets no certificate by itself: {one['no_certificate']}")
+            cli.console.print(f" !     {_written(one)} gets no certificate by itself: {one['no_certificate']}")
+
+
+def _written(one: Mapping[str, Any]) -> str:
+    return _both(one["name"], {"unicode": {one["name"]: one["unicode"]}})
 
 
 def _both(name: str, found: Mapping[str, Any]) -> str:

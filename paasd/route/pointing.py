@@ -52,7 +52,7 @@ class Pointings:
     """`resolver` is made anew for each look, since the host's configuration may change."""
 
     def __init__(self, http: HttpConfig, resolver: Callable[[], Resolver] | None = None) -> None:
-        self._listens = ipaddress.ip_address(http.address)
+        self._listens = _bound_to(http.address)
         self._public = _addresses(http.public_addresses)
         self._resolver = resolver or _hosts_own
 
@@ -118,7 +118,7 @@ class Pointings:
 
     async def _own(self) -> list[Address]:
         """What was set, then what the interfaces have or the edge is bound to."""
-        if not self._listens.is_unspecified:
+        if self._listens:
             return list(dict.fromkeys([*self._public, self._listens]))
         return list(dict.fromkeys([*self._public, *await asyncio.to_thread(_of_interfaces)]))
 
@@ -157,6 +157,15 @@ def _hosts_own() -> Resolver:
 
     dns.asyncbackend.get_backend("asyncio")
     return dns.asyncresolver.Resolver()
+
+
+def _bound_to(address: str) -> Address | None:
+    """None for all addresses, and for what is no address."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return None
+    return None if found.is_unspecified else found
 
 
 def _of_interfaces() -> list[Address]:

@@ -274,6 +274,17 @@ def test_a_route_follows_the_other_app(bare: Box) -> None:
     assert [each["prefix"] for each in bare.json("routes:list", "shop")] == ["/api"]
 
 
+def test_a_route_wakes_the_other_app(bare: Box) -> None:
+    ok(bare, "routes:add", "shop", "/api", "shop-api", "--strip")
+    ok(bare, "sleep:set", "shop-api", "after=1h")
+    try:
+        ok(bare, "sleep:now", "shop-api")
+        assert bare.get("", "/api/x?y", host="shop.localhost", timeout=60).text == "shop-api /x?y shop.localhost"
+        assert bare.get("", "/x", host="shop.localhost").text == "shop /x shop.localhost"
+    finally:
+        ok(bare, "sleep:off", "shop-api")
+
+
 def test_a_clone_has_none_of_it(bare: Box) -> None:
     ok(bare, "domains:add", "shop", "shop.test")
     ok(bare, "redirects:add", "shop", "www.shop.test", "shop.test")

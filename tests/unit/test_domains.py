@@ -11,6 +11,7 @@ from paasd.config import HttpConfig
 from paasd.database import new_id
 from paasd.errors import AlreadyExists, Conflict, InvalidInput, NotFound, PaasdError
 from paasd.events import Events
+from paasd.identity.policy import Action, allows
 from paasd.models import Actor, App, Redirect
 from paasd.route.domains import Change, Domains
 from paasd.route.path_routes import PathRoute, PathRoutes, checked_prefix, policy
@@ -220,6 +221,11 @@ async def test_no_global_domain_over_names_of_apps(store: Store, domains: Domain
     await domains.add(store.admin, blog, name)
     with pytest.raises(Conflict, match=r"lie in example\.net"):
         await domains.everywhere.add(store.admin, ["example.net"])
+
+
+def test_global_domains_are_for_administrators() -> None:
+    roles = {role: allows(Actor("o", "u", role, role), Action.GLOBAL_DOMAIN) for role in ("developer", "admin")}
+    assert roles == {"developer": False, "admin": True}
 
 
 async def test_redirects_lead_to_names_of_the_app_and_to_urls(store: Store, domains: Domains, blog: App) -> None:

@@ -143,6 +143,7 @@ async def test_a_host_without_a_name_server_is_told_of() -> None:
 
 async def test_the_addresses_of_the_box() -> None:
     assert await Pointings(HttpConfig(address="10.0.0.5", public_addresses="1.1.1.1")).box() == ["1.1.1.1", "10.0.0.5"]
+    assert await Pointings(HttpConfig(address="localhost")).box() == await Pointings(HttpConfig()).box()
     assert not {"127.0.0.1", "::1"} & set(await Pointings(HttpConfig()).box())
     with pytest.raises(InvalidInput, match=r"http\.public_addresses"):
         Pointings(HttpConfig(public_addresses="box.example"))
