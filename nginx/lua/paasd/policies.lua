@@ -10,7 +10,7 @@ local table_ = tables.new("policy")
 local ipairs = ipairs
 
 -- In the order in which requests pass them.
-local GATE = {"addresses"}
+local GATE = {"addresses", "routes"}
 
 -- Known to the balancer and what follows it.
 local BALANCER = {"balance", "breaker", "eject", "retries", "timeouts"}
