@@ -28,6 +28,10 @@ class HttpConfig:
     """Address of the edge's listeners."""
     domain: str = "localhost"
     """Apps are reached at `<app>.<domain>` until they have domains of their own."""
+    panel: str = ""
+    """Host name of paasd itself, its panel and API; no app may have it."""
+    public_addresses: str = ""
+    """Addresses under which the internet reaches this box, separated by spaces, where they are not its own (NAT)."""
 
 
 @dataclass(frozen=True)

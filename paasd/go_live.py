@@ -135,7 +135,7 @@ class GoLive:
         project, url = await self._networks.ensure(app), await self._domains.url(app)
         checked = replace(release, checks=merged(release.checks, await self._apps.checks(app)))
         mounts = await self._storage.ready(app, release)
-        launch = Launch(app, project, checked, (), url, (await self._domains.of(app))[0], settings, mounts)
+        launch = Launch(app, project, checked, (), url, await self._domains.main(app), settings, mounts)
         if change.tasks:
             await self._before_start(launch, deployment, progress)
         await self._deployments.enter(app, deployment, Phase.STARTING)

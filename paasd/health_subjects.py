@@ -111,7 +111,7 @@ class Subjects:
                 continue
             try:
                 subjects = [await self._subject(app, row, said.get(app.id, {})) for row in rows[app.id]]
-                host = (await self._domains.of(app))[0] if any(map(needs_host, subjects)) else ""
+                host = await self._domains.main(app) if any(map(needs_host, subjects)) else ""
             except PaasdError as error:  # what is wrong with one app must not be everybody's
                 _log.warning("%s is not checked: %s", app.name, error.detail)
             else:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from paasd import failpoints
 from paasd.active_push import ActivePush
@@ -25,8 +26,10 @@ from paasd.names import branch_name
 from paasd.progress import Progress
 from paasd.projects import Projects
 from paasd.release import Releases
-from paasd.route.domains import Domains
+from paasd.route.domains import Change, Domains
 from paasd.route.edge import Edge
+from paasd.route.path_routes import PathRoute
+from paasd.route.redirects import StoredRedirect
 from paasd.routing import Routing
 from paasd.run.instances import Instances, network_name
 from paasd.source.repositories import Repositories
@@ -46,6 +49,8 @@ class _Remains:
     instances: Sequence[str]
     network: str | None
     """The project's, when the project went with the app."""
+    led_from: Sequence[App]
+    """Other apps that had paths answered by it."""
 
 
 class Lifecycle:
@@ -137,7 +142,8 @@ class Lifecycle:
         return renamed
 
     async def clone(self, actor: Actor, app: App, name: str, progress: Progress) -> App:
-        """A new app with the code, config vars, checks and scale of `app`, running its live image; no domains."""
+        """A new app with the code, config vars, checks and scale of `app`, running its live image; no domains,
+        redirects or routes."""
         progress.step(f"Cloning {app.name} to {name}")
         copy = await self.create(actor, name, environment=app.environment)
         try:
@@ -163,21 +169,59 @@ class Lifecycle:
         """Raises InvalidInput for what Git would not take as a branch."""
         await self._apps.set_deploy_branch(app, branch_name(branch))
 
-    async def add_domains(self, actor: Actor, app: App, names: Sequence[str]) -> list[str]:
-        """All of them or, when one is refused, those before it. Returns the app's host names."""
-        for name in names:
-            host = await self._domains.add(actor, app, name)
-            try:
-                await self.set_site(app)
-            except PaasdError:
-                await self._domains.remove(actor, app, host)
-                raise
-        return await self._domains.of(app)
+    async def add_domains(self, actor: Actor, app: App, names: Sequence[str]) -> Change:
+        """All of them, or none when one is refused."""
+        return await self._change_domains(actor, app, lambda: self._domains.change(actor, app, add=names))
 
-    async def remove_domain(self, actor: Actor, app: App, name: str) -> list[str]:
-        await self._domains.remove(actor, app, name)
+    async def remove_domains(self, actor: Actor, app: App, names: Sequence[str]) -> Change:
+        return await self._change_domains(actor, app, lambda: self._domains.change(actor, app, remove=names))
+
+    async def set_domains(self, actor: Actor, app: App, names: Sequence[str]) -> Change:
+        """These instead of those there are."""
+        return await self._change_domains(actor, app, lambda: self._domains.replace(actor, app, names))
+
+    async def _change_domains(self, actor: Actor, app: App, change: Callable[[], Awaitable[Change]]) -> Change:
+        before = (await self._domains.names(app)).own
+        done = await change()
+        try:
+            await self.set_site(app)
+        except PaasdError:
+            await self._domains.replace(actor, app, before)
+            raise
+        return done
+
+    async def add_redirect(self, actor: Actor, app: App, source: str, to: str, status: int) -> StoredRedirect:
+        redirects = self._domains.redirects
+        added = await redirects.add(actor, app, source, to, status, await self._domains.of(app))
+        try:
+            await self.set_site(app)
+        except PaasdError:
+            await redirects.remove(actor, app, added.host)
+            raise
+        return added
+
+    async def remove_redirect(self, actor: Actor, app: App, source: str) -> None:
+        await self._domains.redirects.remove(actor, app, source)
         await self.set_site(app)
-        return await self._domains.of(app)
+
+    async def add_path_route(self, actor: Actor, app: App, prefix: str, other: App, strip: bool) -> PathRoute:
+        added = await self._domains.path_routes.add(actor, app, prefix, other, strip=strip)
+        try:
+            await self.set_site(app)
+        except PaasdError:
+            await self._domains.path_routes.remove(actor, app, added.prefix)
+            raise
+        return added
+
+    async def remove_path_route(self, actor: Actor, app: App, prefix: str) -> PathRoute:
+        removed = await self._domains.path_routes.remove(actor, app, prefix)
+        await self.set_site(app)
+        return removed
+
+    async def change_global_domains(self, change: Awaitable[None]) -> None:
+        """What each app is reached by changes with it. An edge that does not take it now gets it by the reconciler."""
+        await change
+        await _tidy("sites under a changed global domain", self.sync_sites)
 
     async def destroy(self, actor: Actor, app: App) -> None:
         """Stop and remove everything. An engine that cannot be reached refuses it before anything is lost. After that
@@ -202,14 +246,18 @@ class Lifecycle:
         async with self._switches.of(app):
             project = await self._projects.get(app.organization_id, app.project_id)
             names = [row.name for row in await self._instances.of(app)]
+            routed = await self._domains.path_routes.leading_to(app)
+            led_from = [other for other in await self._apps.of(app.organization_id) if other.id in routed]
             last = await self._apps.destroy(actor, app)
-        return _Remains(app, names, network_name(self._config.label, project) if last else None)
+        return _Remains(app, names, network_name(self._config.label, project) if last else None, led_from)
 
     async def _clear(self, remains: _Remains) -> None:
         """Each step by itself, so that one that fails does not keep the others from being done."""
         app = remains.app
         await _tidy(f"route of {app.name}", lambda: self.drop_route(app.name))
         await _tidy(f"site of {app.name}", lambda: self._drop_site(app.name))
+        for other in remains.led_from:
+            await _tidy(f"site of {other.name}", partial(self.set_site, other))
         if push := self._end_changes(app):
             await push.done.wait()
         await _tidy(f"instances of {app.name}", lambda: self._stop_all(remains))

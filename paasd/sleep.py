@@ -167,7 +167,7 @@ class Sleep:
         settings, said = await self._settings.of(app), await self._apps.checks(app)
         listed = merged(release.checks, said).get("web", [])
         checks = checks_of(listed, CheckType.STARTUP, "web", release.port or self._config.port)
-        host = (await self._domains.of(app))[0]
+        host = await self._domains.main(app)
         deadline = time.monotonic() + settings.start_timeout
 
         async def bring_up(row: InstanceRow) -> None:

@@ -194,7 +194,7 @@ class Box:
             if answer.get("differences") == []:
                 return
             time.sleep(0.05)
-        raise AssertionError(f"after {seconds} s still {answer}")
+        raise AssertionError(f"after {seconds} s still {answer}; the daemon said\n{self.log()[-3000:]}")
 
     def api(self, method: str, path: str, body: Any = None) -> Any:
         """A request to the API's own socket, as root."""

@@ -26,15 +26,18 @@ from paasd.api.v1.previews import PreviewsResource
 from paasd.api.v1.ps import PsResource
 from paasd.api.v1.pushes import PushesResource
 from paasd.api.v1.quotas import QuotasResource
+from paasd.api.v1.redirects import RedirectsResource
 from paasd.api.v1.registry import RegistryResource
 from paasd.api.v1.releases import ReleasesResource
 from paasd.api.v1.resources import ResourcesResource
+from paasd.api.v1.routes import RoutesResource
 from paasd.api.v1.run import RunResource
 from paasd.api.v1.sleep import SleepResource
 from paasd.api.v1.storage import StorageResource
 from paasd.composition.front import Front
 from paasd.composition.parts import Parts
 from paasd.composition.watchers import Watchers
+from paasd.route.pointing import Pointings
 
 
 def compose_resources(parts: Parts, watchers: Watchers, front: Front) -> list[Resource]:
@@ -105,7 +108,9 @@ def _build(parts: Parts) -> list[Resource]:
 def _edge(parts: Parts) -> list[Resource]:
     stores, edge, lifecycle = parts.stores, parts.edge, parts.life.lifecycle
     return [
-        DomainsResource(stores.domains, lifecycle),
+        DomainsResource(stores.domains, lifecycle, Pointings(parts.base.config.http), edge.issuing),
+        RedirectsResource(stores.domains, lifecycle),
+        RoutesResource(stores.apps, stores.domains, lifecycle),
         CertificatesResource(
             stores.certificates, stores.domains, stores.tls_settings, edge.serving, edge.issuing, lifecycle
         ),

@@ -23,6 +23,7 @@ class Action(StrEnum):
     VOLUME_CHANGE = "volume:change"
     HOST_PATH = "volume:host-path"
     QUOTA_CHANGE = "quota:change"
+    GLOBAL_DOMAIN = "domain:global"
     BOX_READ = "box:read"
     BOX_CLEAN = "box:clean"
     JOB_READ = "job:read"

@@ -1,23 +1,63 @@
-"""Table `domains`: host names of apps, unique on the box."""
+"""Table `domains`: host names of apps, also with a wildcard; and all the names that an app is reached by."""
 
 from __future__ import annotations
 
-import ipaddress
 import json
-import re
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
 
 from paasd import events
 from paasd.config import HttpConfig
-from paasd.database import Database, now
-from paasd.errors import AlreadyExists, InvalidInput, NotFound
+from paasd.database import Database, Transaction, now
+from paasd.errors import Conflict, NotFound
 from paasd.gateway.policy import BODY, Gateway, policy_text
-from paasd.models import Actor, App, Site
-from paasd.names import shown
+from paasd.models import Actor, App, Redirect, Site
+from paasd.route import path_routes
+from paasd.route.global_domains import GlobalDomains
+from paasd.route.host_claims import refuse_taken
+from paasd.route.host_names import both, domain_name, is_wildcard
+from paasd.route.path_routes import PathRoutes
 from paasd.route.pem import covers
+from paasd.route.redirects import Redirects, StoredRedirect, is_url, redirect_of, refuse_lost_targets
 from paasd.route.sites import tls_addresses
 from paasd.tls_settings import TlsSettings
 
-_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_MOST = 1000
+
+
+@dataclass(frozen=True)
+class Names:
+    """All host names that lead to an app."""
+
+    own: tuple[str, ...]
+    """In the order they were added."""
+    everywhere: tuple[str, ...]
+    """Under the global domains."""
+    built_in: str
+    redirects: tuple[StoredRedirect, ...]
+
+    @property
+    def answered(self) -> list[str]:
+        """By the app itself, the built-in one last."""
+        return [*self.own, *self.everywhere, self.built_in]
+
+    @property
+    def secured(self) -> list[str]:
+        """All that should have certificates: redirects from HTTPS need them, too."""
+        return [*self.answered, *(redirect.host for redirect in self.redirects)]
+
+    @property
+    def main(self) -> str:
+        """The first that is no wildcard."""
+        return next(name for name in self.answered if not is_wildcard(name))
+
+
+@dataclass(frozen=True)
+class Change:
+    """Names that an app got and lost."""
+
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
 
 
 class Domains:
@@ -26,90 +66,146 @@ class Domains:
         self._http = http
         self._tls = TlsSettings(database)
         self._gateway = Gateway(database)
+        self.everywhere = GlobalDomains(database, http)
+        self.redirects = Redirects(database, http)
+        self.path_routes = PathRoutes(database)
 
     def default(self, name: str) -> str:
         """Where an app is reached without any domain of its own."""
         return f"{name}.{self._http.domain}"
 
-    async def of(self, app: App) -> list[str]:
-        """All host names of an app, the default last."""
+    @property
+    def built_in(self) -> str:
+        """The configuration's domain, under which every app has its name."""
+        return self._http.domain
+
+    async def names(self, app: App) -> Names:
         rows = await self._database.fetch(
-            "SELECT name FROM domains WHERE organization_id = ? AND app_id = ? ORDER BY created_at",
+            "SELECT 'own' AS kind, name AS host, '' AS target, 0 AS status, created_at, rowid AS number FROM domains"
+            " WHERE organization_id = ?1 AND app_id = ?2"
+            " UNION ALL SELECT 'everywhere', name, '', 0, created_at, rowid FROM global_domains"
+            " UNION ALL SELECT 'redirect', host, target, status, created_at, rowid FROM redirects"
+            " WHERE organization_id = ?1 AND app_id = ?2 ORDER BY created_at, number",
             app.organization_id,
             app.id,
         )
-        return [*(row["name"] for row in rows), self.default(app.name)]
+        return Names(
+            tuple(row["host"] for row in rows if row["kind"] == "own"),
+            tuple(f"{app.name}.{row['host']}" for row in rows if row["kind"] == "everywhere"),
+            self.default(app.name),
+            tuple(redirect_of(row) for row in rows if row["kind"] == "redirect"),
+        )
+
+    async def of(self, app: App) -> list[str]:
+        """Host names that an app answers: its own, those under global domains, the built-in one last."""
+        return (await self.names(app)).answered
+
+    async def main(self, app: App) -> str:
+        """The one host name to give to others."""
+        return (await self.names(app)).main
 
     async def url(self, app: App) -> str:
         """Over HTTPS once the host name has a certificate that browsers know, and as long as it is valid."""
-        host = (await self.of(app))[0]
-        rows = await self._database.fetch(
-            "SELECT names FROM certificates WHERE app_id = ? AND source <> 'local' AND ends_at > ?", app.id, now()
-        )
-        secure = tls_addresses(self._http) and any(covers(json.loads(row["names"]), host) for row in rows)
-        scheme, port, usual = ("https", self._http.https_port, 443) if secure else ("http", self._http.port, 80)
-        return f"{scheme}://{host}" + (f":{port}" if port != usual else "")
+        return (await self._addresses(app))(await self.main(app))
 
     async def site(self, app: App) -> Site:
-        tls, values = await self._tls.of(app), await self._gateway.values(app)
+        tls, values, names = await self._tls.of(app), await self._gateway.values(app), await self.names(app)
+        routes = path_routes.policy(await self.path_routes.of(app))
         return Site(
             app.name,
-            tuple(await self.of(app)),
+            tuple(names.answered),
+            await self._redirects(app, names),
             hsts=tls.hsts,
             client_ca=tls.client_ca,
             body_size=values.get(BODY, ""),
-            policy=policy_text(values),
+            policy=policy_text(values, {"routes": routes}),
         )
 
+    async def _redirects(self, app: App, names: Names) -> tuple[Redirect, ...]:
+        if not names.redirects:
+            return ()
+        address = await self._addresses(app)
+        return tuple(Redirect(each.host, each.status, _target(each, names, address)) for each in names.redirects)
+
     async def add(self, actor: Actor, app: App, name: str) -> str:
-        """Raises InvalidInput, or AlreadyExists when any app of the box has it. Returns the name as stored."""
-        host = host_name(name)
-        if host == self._http.domain or host.endswith(f".{self._http.domain}"):
-            raise InvalidInput(
-                f"{host} lies under the box's own domain, where each app already has its name",
-                hint=f"{self.default(app.name)} is this app's; rename the app for another one.",
-            )
-        async with self._database.transaction() as tx:
-            taken = await tx.fetch_one("SELECT app_id FROM domains WHERE name = ?", host)
-            if taken:
-                whose = "this app" if taken["app_id"] == app.id else "another app on this box"
-                raise AlreadyExists(f"{host} already belongs to {whose}")
-            await tx.execute("INSERT INTO domains VALUES (?, ?, ?, ?)", host, app.organization_id, app.id, now())
-            await events.record(
-                tx, "domain.added", organization_id=app.organization_id, actor=actor.name, app=app.name, domain=host
-            )
-        return host
+        """Raises InvalidInput, or AlreadyExists when it is somebody's on the box. Returns the name as stored."""
+        return (await self.change(actor, app, add=[name])).added[0]
 
     async def remove(self, actor: Actor, app: App, name: str) -> str:
-        """Raises NotFound."""
-        host = host_name(name)
+        """Raises NotFound, or Conflict when a redirect leads there."""
+        return (await self.change(actor, app, remove=[name])).removed[0]
+
+    async def change(self, actor: Actor, app: App, add: Sequence[str] = (), remove: Sequence[str] = ()) -> Change:
+        """All of it or nothing."""
+        added, removed = _checked(add), _checked(remove)
         async with self._database.transaction() as tx:
-            if not await tx.execute("DELETE FROM domains WHERE name = ? AND app_id = ?", host, app.id):
-                raise NotFound(f"{app.name} has no domain {host}", hint=f"List them with: domains:list {app.name}")
-            await events.record(
-                tx, "domain.removed", organization_id=app.organization_id, actor=actor.name, app=app.name, domain=host
-            )
-        return host
+            if missing := [name for name in removed if name not in await _own(tx, app)]:
+                raise NotFound(
+                    f"{app.name} has no domain {both(missing[0])}", hint=f"List them with: domains:list {app.name}"
+                )
+            return await self._change(tx, actor, app, added, removed)
+
+    async def replace(self, actor: Actor, app: App, names: Sequence[str]) -> Change:
+        """These instead of those the app has, in their order. All of it or nothing."""
+        wanted = _checked(names)
+        async with self._database.transaction() as tx:
+            present = await _own(tx, app)
+            # In another order only when they are written anew.
+            kept = present if wanted[: len(present)] == present else []
+            removed = [name for name in present if name not in kept]
+            return await self._change(tx, actor, app, [name for name in wanted if name not in kept], removed)
+
+    async def _change(
+        self, tx: Transaction, actor: Actor, app: App, added: Sequence[str], removed: Sequence[str]
+    ) -> Change:
+        before = await _own(tx, app)
+        for name in removed:
+            await tx.execute("DELETE FROM domains WHERE name = ? AND app_id = ?", name, app.id)
+        for name in added:
+            await refuse_taken(tx, self._http, app, name)
+            await tx.execute("INSERT INTO domains VALUES (?, ?, ?, ?)", name, app.organization_id, app.id, now())
+        after = await _own(tx, app)
+        if len(after) > _MOST:
+            raise Conflict(f"an app may have {_MOST} domains", hint="A wildcard may do: *.blog.example.org")
+        await refuse_lost_targets(tx, app, before, after)
+        change = Change(_not_in(after, before), _not_in(before, after))
+        for event, names in (("domain.removed", change.removed), ("domain.added", change.added)):
+            for name in names:
+                await events.record(
+                    tx, event, organization_id=app.organization_id, actor=actor.name, app=app.name, domain=name
+                )
+        return change
+
+    async def _addresses(self, app: App) -> Callable[[str], str]:
+        """What gives the URL of each host name of the app."""
+        rows = await self._database.fetch(
+            "SELECT names FROM certificates WHERE app_id = ? AND source <> 'local' AND ends_at > ?", app.id, now()
+        )
+        certified = [json.loads(row["names"]) for row in rows] if tls_addresses(self._http) else []
+
+        def address(host: str) -> str:
+            secure = any(covers(names, host) for names in certified)
+            scheme, port, usual = ("https", self._http.https_port, 443) if secure else ("http", self._http.port, 80)
+            return f"{scheme}://{host}" + (f":{port}" if port != usual else "")
+
+        return address
 
 
-def host_name(value: str) -> str:
-    """Check and normalise a host name: labels of RFC 1123, international ones as IDNA A-labels, at most 253 characters,
-    no wildcard, no address. Raises InvalidInput."""
-    hint = "Use a host name such as www.example.org."
-    text = value.strip().lower().removesuffix(".")
-    try:
-        host = text if text.isascii() else text.encode("idna").decode("ascii")
-    except UnicodeError as error:
-        raise InvalidInput(f"invalid host name {shown(value)}: {error}", hint=hint) from error
-    labels = host.split(".")
-    if len(host) > 253 or len(labels) < 2 or not all(_LABEL.fullmatch(label) for label in labels) or _is_address(host):
-        raise InvalidInput(f"invalid host name {shown(value)}", hint=hint)
-    return host
+def _target(redirect: StoredRedirect, names: Names, address: Callable[[str], str]) -> str:
+    """A host name that the app lost by its renaming, or with a global domain, gives way to the one it has."""
+    if is_url(redirect.target):
+        return redirect.target
+    return address(redirect.target if covers(names.answered, redirect.target) else names.main)
 
 
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return host.rsplit(".", 1)[-1].isdigit()
-    return True
+async def _own(tx: Transaction, app: App) -> list[str]:
+    rows = await tx.fetch("SELECT name FROM domains WHERE app_id = ? ORDER BY created_at, rowid", app.id)
+    return [row["name"] for row in rows]
+
+
+def _checked(names: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(map(domain_name, names)))
+
+
+def _not_in(names: Iterable[str], others: Collection[str]) -> tuple[str, ...]:
+    return tuple(name for name in names if name not in others)

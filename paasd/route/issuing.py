@@ -10,7 +10,7 @@ import asyncio
 import logging
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from paasd.apps import Apps
 from paasd.config import AcmeConfig
@@ -24,9 +24,11 @@ from paasd.progress import Progress
 from paasd.route import pem
 from paasd.route.acme import rules
 from paasd.route.acme.authority import Authority
+from paasd.route.acme.challenges import HTTP
 from paasd.route.aging import Aging
 from paasd.route.certificates import Certificates, Source, StoredCertificate
 from paasd.route.domains import Domains
+from paasd.route.host_names import is_wildcard
 from paasd.route.local_ca import LocalAuthority, is_local
 from paasd.route.serving import Serving
 from paasd.route.troubles import Troubles
@@ -37,7 +39,17 @@ _log = logging.getLogger(__name__)
 ISSUE = JobType("certificate.issue", Queue.NOTIFICATION, timeout=900, max_attempts=1000)
 SURVEY = JobType("certificate.survey", Queue.NOTIFICATION, timeout=300)
 _SURVEY_EVERY = 3600.0
-_EVENTS = frozenset({"domain.added", "domain.removed", "app.created", "app.renamed", "app.destroyed", "tls.set"})
+_EVENTS_OF_ALL = frozenset({"global-domain.added", "global-domain.removed"})
+_EVENTS = _EVENTS_OF_ALL | {
+    "domain.added",
+    "domain.removed",
+    "redirect.added",
+    "redirect.removed",
+    "app.created",
+    "app.renamed",
+    "app.destroyed",
+    "tls.set",
+}
 _FREQUENT = frozenset({"deployment.completed"})
 """Of no interest; they are taken so that no old events are kept for a subscriber that nothing happens to."""
 _ROUNDS = 3
@@ -54,8 +66,8 @@ class Wanted:
     """Names of an app by who is to give certificates for them."""
 
     names: Mapping[Source, tuple[str, ...]]
-    unserved: tuple[str, ...] = ()
-    """Public names that nobody gives one for, since no authority is set up."""
+    unserved: Mapping[str, str] = field(default_factory=dict)
+    """Public names that nobody gives one for, and why."""
 
 
 class Issuing:
@@ -100,13 +112,24 @@ class Issuing:
         public names also where only the box says so, by `acme.email`."""
         settings = settings or await self._settings.of(app)
         asked = settings.automatic or (settings.automatic is None and app.environment != "preview")
-        hosts = await self._domains.of(app) if asked else []
+        hosts = (await self._domains.names(app)).secured if asked else []
         public = [host for host in hosts if not is_local(host)]
         local = [host for host in hosts if is_local(host)] if settings.automatic else []
         if not self._config.email:
-            return Wanted({Source.LOCAL: tuple(local)}, tuple(public) if settings.automatic else ())
+            unserved = dict.fromkeys(public, "acme.email is not set in paasd.toml") if settings.automatic else {}
+            return Wanted({Source.LOCAL: tuple(local)}, unserved)
+        unserved = {host: why for host in public if (why := self._hindrance(host, settings))}
+        public = [host for host in public if host not in unserved]
         acme = rules.wildcards(public) if settings.wildcard else public
-        return Wanted({Source.ACME: tuple(acme), Source.LOCAL: tuple(local)})
+        return Wanted({Source.ACME: tuple(acme), Source.LOCAL: tuple(local)}, unserved)
+
+    def _hindrance(self, host: str, settings: TlsChoices) -> str:
+        """Why no authority can give a certificate for a name; empty when one can."""
+        if not is_wildcard(host):
+            return ""
+        if not self._config.dns:
+            return "a wildcard needs DNS-01, and acme.dns is not set in paasd.toml"
+        return "a wildcard needs DNS-01, and the app wants http-01 (tls:set)" if settings.challenge == HTTP else ""
 
     async def enable(self, actor: Actor, app: App, progress: Progress) -> None:
         """Get certificates by itself from now on, and now. Raises CertificateError, or Conflict when it failed a moment
@@ -115,12 +138,13 @@ class Issuing:
         wanted = await self.wanted(app, settings)
         if wanted.unserved and not any(wanted.names.values()):
             raise InvalidInput(
-                f"no authority is set up for {', '.join(wanted.unserved)}",
-                hint="Set acme.email in paasd.toml (you agree to the authority's terms), or import: certs:import APP",
+                "; ".join(f"no certificate for {name}: {why}" for name, why in wanted.unserved.items()),
+                hint="Set acme.email in paasd.toml (you agree to the authority's terms), and acme.dns for wildcards, or"
+                " import: certs:import APP",
             )
         await self._settings.change(actor, app, {"automatic": "on"})
-        for name in wanted.unserved:
-            progress.warn(f"{name} gets none: acme.email is not set in paasd.toml")
+        for name, why in wanted.unserved.items():
+            progress.warn(f"{name} gets none: {why}")
         await self.look(app, progress, impatient=True)
 
     async def renew(self, app: App, progress: Progress) -> None:
@@ -287,8 +311,11 @@ class Issuing:
         names = {event.app for event in events if event.type in _EVENTS}
         if not names:
             return
+        every = any(event.type in _EVENTS_OF_ALL for event in events)
         for app in await self._apps.all():
-            if app.name in names and (any((await self.wanted(app)).names.values()) or await self._troubles.of(app)):
+            if (every or app.name in names) and (
+                any((await self.wanted(app)).names.values()) or await self._troubles.of(app)
+            ):
                 await self._look_again(app, 0.0)
         await self._serving.sync()
 

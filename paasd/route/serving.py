@@ -18,7 +18,7 @@ from paasd.database import now
 from paasd.errors import PaasdError
 from paasd.models import App
 from paasd.route.certificates import Certificates, Source, StoredCertificate, choose
-from paasd.route.domains import Domains
+from paasd.route.domains import Domains, Names
 from paasd.route.edge_tls import EdgeTls, Served
 from paasd.route.sites import tls_addresses
 from paasd.tls_settings import TlsChoices, TlsSettings
@@ -62,7 +62,8 @@ class Serving:
         """What was opened before, by id; their keys are sealed, and unsealing all of them each time is not free."""
 
     async def of(self, app: App) -> AppTls:
-        return self._decide(await self._domains.of(app), await self._certificates.of(app), await self._settings.of(app))
+        names = await self._domains.names(app)
+        return self._decide(names, await self._certificates.of(app), await self._settings.of(app))
 
     async def sync(self) -> None:
         """Make the edge equal the database. A certificate whose key cannot be opened keeps no other from being
@@ -78,7 +79,7 @@ class Serving:
             for app in await self._apps.all() if stored else []:
                 if own := stored.get(app.id):
                     settings = await self._settings.of(app)
-                    decided = self._decide(await self._domains.of(app), own, settings)
+                    decided = self._decide(await self._domains.names(app), own, settings)
                     served += await self._served(decided.chosen, settings.min_version)
                     redirects[app.name] = decided.redirects
             self._known = {each.id: each for each in served}
@@ -101,10 +102,12 @@ class Serving:
         shown = await self._shown(host)
         return shown is not None and shown == certificate.leaf
 
-    def _decide(self, hosts: list[str], certificates: list[StoredCertificate], settings: TlsChoices) -> AppTls:
+    def _decide(self, names: Names, certificates: list[StoredCertificate], settings: TlsChoices) -> AppTls:
         at = self._clock()
-        chosen = choose(certificates, hosts, at)
-        redirects = [host for host, each in chosen.items() if each.is_valid(at) and _redirected(each, settings)]
+        chosen = choose(certificates, names.secured, at)
+        # What is sent elsewhere anyway goes there straight.
+        found = [(host, chosen[host]) for host in names.answered if host in chosen]
+        redirects = [host for host, each in found if each.is_valid(at) and _redirected(each, settings)]
         return AppTls(chosen, tuple(redirects))
 
     async def _served(self, chosen: Mapping[str, StoredCertificate], least: str) -> list[Served]:

@@ -154,6 +154,24 @@ def test_a_wildcard_by_dns(town: Town, app: str) -> None:
     assert town.names.ask("_acme-challenge.sub", "TXT") == b"", "the records are removed"
 
 
+def test_wildcard_domains_and_redirects_are_covered_too(town: Town, app: str) -> None:
+    """By one order, which must not name what its wildcard stands for; a redirect from HTTPS needs one as well."""
+    wildcard, below, old = f"*.w.{ZONE}", f"x.w.{ZONE}", f"old-{app}.{ZONE}"
+    town.box.ssh("tls:set", app, "automatic", "off")
+    assert town.box.ssh("domains:add", app, f"'{wildcard}'", below).status == 0
+    assert town.box.ssh("redirects:add", app, old, below).status == 0
+    done = town.box.ssh("certs:enable", app)
+    assert done.status == 0, done
+    town.covered(app, below, old)
+    assert sans(town.served(f"any.w.{ZONE}")) == sans(town.served(below)) == {wildcard, old}
+    assert town.proxy.seen.count("order-plz") == 1 and town.names_of(app)[wildcard]["valid"]
+    target = f"https://{below}:{town.box.https_port}/x?y"
+    request = f"GET /x?y HTTP/1.1\r\nHost: {old}\r\nConnection: close\r\n\r\n".encode()
+    eventually(lambda: target.encode() in handshake(town.box.https_port, old, trust=town.root, send=request).answer)
+    answer = town.box.get(app, "/x?y", host=old)
+    assert (answer.status, answer.headers["Location"]) == (301, target)
+
+
 def test_rsa_renewing_and_revoking(town: Town, app: str) -> None:
     host = f"keys.{ZONE}"
     town.box.ssh("domains:add", app, host)

@@ -173,6 +173,24 @@ async def test_renewed_in_time_whatever_the_lifetime(
         pebble.stop()
 
 
+async def test_a_wildcard_without_dns_is_told_and_holds_up_no_other(
+    town: tuple[NameServer, FaultyProxy], http_port: int
+) -> None:
+    host, wildcard, (names, proxy) = f"plain.{ZONE}", f"*.plain.{ZONE}", town
+    before = proxy.seen.count("order-plz")
+    async with small(http_port, config(proxy), wildcard, host) as it:
+        await it.look()
+        assert (await it.newest()).names == (host,) and await it.serving.is_served(await it.newest(), host)
+        unserved = (await it.issuing.wanted(it.app)).unserved
+        assert unserved.keys() == {wildcard} and "acme.dns is not set" in unserved[wildcard]
+        assert proxy.seen.count("order-plz") == before + 1 and not await it.troubles.of(it.app)
+    with_dns = config(proxy, dns="rfc2136", dns_server=f"127.0.0.1:{names.port}")
+    async with small(http_port, with_dns, wildcard, host) as it:
+        assert not (await it.issuing.wanted(it.app)).unserved
+        await it.settings.change(it.admin, it.app, {"challenge": "http-01"})
+        assert "http-01" in (await it.issuing.wanted(it.app)).unserved[wildcard]
+
+
 async def test_failing_renewals_are_retried_ever_more_rarely_and_told_of_once(
     town: tuple[NameServer, FaultyProxy], http_port: int
 ) -> None:

@@ -57,6 +57,15 @@ def test_who_waits_holds_up_nobody() -> None:
     assert plan(["bad.test"], [], troubles, 0).orders == ()
 
 
+def test_no_order_names_a_wildcard_and_what_it_stands_for() -> None:
+    names = ["w.test", "*.w.test", "a.w.test", "a.b.w.test"]
+    assert plan(names, [], {}, 0).orders == (("w.test", "*.w.test", "a.b.w.test"),)
+    failed = {"*.w.test": Trouble(1, 60)}
+    assert plan(names, [], failed, 0).orders == (("w.test", "a.w.test", "a.b.w.test"),), "not without its wildcard"
+    held = [Held(("w.test", "*.w.test", "a.b.w.test"), 100)]
+    assert plan(names, held, {}, 0).orders == ()
+
+
 def test_many_names_are_split_the_same_way_each_time() -> None:
     names = [f"n{number}.test" for number in range(5)]
     orders = plan(names, [], {}, 0, most=2).orders

@@ -6,7 +6,7 @@ import pytest
 
 from paasd.errors import InvalidInput
 from paasd.models import Route
-from paasd.route.control import parse_table, table_text
+from paasd.route.control import parse_route, route_line
 from paasd.sleep_rules import Quiet, SleepRule, SleepRules, pause, quiet
 from tests.unit.conftest import Store
 
@@ -49,5 +49,5 @@ async def test_settings_make_a_rule_together(store: Store) -> None:
 
 def test_the_route_of_a_sleeping_app_is_read_as_it_was_written() -> None:
     routes = [Route("blog", (), 3, hold=0.5), Route("shop", (), 12, hold=30.0), Route("wiki")]
-    assert table_text(routes) == "blog 3 hold=0.5\nshop 12 hold=30\nwiki 0\n"
-    assert parse_table(table_text(routes)) == {route.app: route for route in routes}
+    assert [route_line(route) for route in routes] == ["3 hold=0.5", "12 hold=30", "0"]
+    assert [parse_route(route.app, route_line(route)) for route in routes] == routes

@@ -10,7 +10,6 @@ import pytest
 
 from paasd import events
 from paasd.build.builds import Builds
-from paasd.config import HttpConfig
 from paasd.database import Database
 from paasd.errors import AlreadyExists, Conflict, Forbidden, InvalidInput, NotFound, PaasdError
 from paasd.events import Events
@@ -18,7 +17,6 @@ from paasd.identity.policy import Action, authorize
 from paasd.identity.ssh_keys import SshKeys, parse_public_key
 from paasd.models import Actor, App, Build, ProcessType, Project, Push, Release, Secret, Status
 from paasd.projects import Projects
-from paasd.route.domains import Domains, host_name
 from paasd.run.instances import Instances, static_addresses
 from tests.unit.conftest import Store
 
@@ -211,50 +209,6 @@ def test_what_is_not_a_public_key_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         parse_public_key(text)
     assert "id_ed25519.pub" in caught.value.hint
-
-
-async def test_a_host_name_belongs_to_one_app(store: Store) -> None:
-    domains = Domains(store.database, HttpConfig(domain="box.test"))
-    blog, shop = await store.apps.create(store.admin, "blog"), await store.apps.create(store.admin, "shop")
-    assert await domains.add(store.admin, blog, "WWW.Example.org.") == "www.example.org"
-    with pytest.raises(AlreadyExists, match="another app"):
-        await domains.add(store.admin, shop, "www.example.org")
-    with pytest.raises(InvalidInput, match="own domain"):
-        await domains.add(store.admin, shop, "blog.box.test")
-    assert await domains.of(blog) == ["www.example.org", "blog.box.test"]
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "",
-        "localhost",
-        "*.example.org",
-        "_",
-        "~^.*$",
-        "a.test; location / { }",
-        "a.test\nb.test",
-        "a b.test",
-        "1.2.3.4",
-        "[::1]",
-        "a..test",
-        "-a.test",
-        "a.test-",
-        f"{'a' * 64}.test",
-        ".".join(["a" * 60] * 5),
-        "a.test/x",
-        "a_b.test",
-        "$host",
-        "1.2.3.4.",
-    ],
-)
-def test_host_names_outside_the_grammar_are_refused(name: str) -> None:
-    with pytest.raises(InvalidInput):
-        host_name(name)
-
-
-def test_international_host_names_become_a_labels() -> None:
-    assert host_name("bücher.example") == "xn--bcher-kva.example"
 
 
 def test_roles_and_foreign_objects() -> None:

@@ -264,9 +264,9 @@ function M.answer_refused()
 end
 
 -- Cookie that sticks this request's client to its endpoint, if there is a need for one.
-function M.cookie()
+function M.cookie(is_elsewhere)
     local endpoint = current[this_request()]
-    return endpoint and balancing.cookie(endpoint)
+    return endpoint and endpoint.plan and balancing.cookie(endpoint, is_elsewhere)
 end
 
 return M

@@ -19,7 +19,9 @@ local FAILED = 1         -- seconds that an answer 502 to 504 counts for, howeve
 local UNTRIED = 1e6      -- cost of an endpoint whose first answer is still awaited
 local HALF_KEY = 256     -- bytes of a hash key that count, from its start and from its end
 
-local M = {COOKIE = "paasd_instance"}
+local COOKIE = "paasd_instance"
+
+local M = {}
 
 local dict = ngx.shared.paasd_balancing
 
@@ -112,7 +114,7 @@ end
 local function mixed(h)
     h = times(bxor(h, rshift(h, 16)), 0x45d9f3b)
     h = times(bxor(h, rshift(h, 16)), 0x45d9f3b)
-    return bxor(h, rshift(h, 16)) % 4294967296
+    return bxor(h, rshift(h, 16)) + 2147483648
 end
 
 local function address_key()
@@ -139,7 +141,10 @@ local function hashed(plan, track, time)
         local member = members[index]
         local endpoint = member.endpoint
         if endpoint.down_until <= time then
-            local draw = -log((mixed(bxor(hash, endpoint.state.seed)) + 0.5) / 4294967296) / member.weight
+            local draw = mixed(bxor(hash, endpoint.state.seed))
+            if not track.even then
+                draw = -log((draw + 0.5) / 4294967296) / member.weight
+            end
             if draw < smallest then
                 best, smallest = endpoint, draw
             end
@@ -162,8 +167,7 @@ local function takes_canary(plan, canary)
 end
 
 local function stuck(plan, wish, time)
-    local id = ngx.var["cookie_" .. M.COOKIE]
-    local endpoint = id and plan.stuck[id]
+    local endpoint = plan.stuck[ngx.var[plan.cookie] or ""] or plan.stuck[ngx.var[plan.cookie_elsewhere] or ""]
     if not endpoint or endpoint.down_until > time then
         return nil
     end
@@ -230,11 +234,13 @@ function M.compile(plan, balance)
     plan.measures = plan.choose == quickest
     plan.variable = balance.variable
     plan.stuck = balance.sticky and {} or nil
+    plan.cookie, plan.cookie_elsewhere = "cookie_" .. COOKIE, "cookie_" .. COOKIE .. "_" .. plan.app
 end
 
 -- Make an endpoint of the track ready to be chosen by this plan.
 function M.prepare(plan, track, endpoint, weight, total)
     local state = endpoint.state
+    track.even = total == weight * track.count and track.even ~= false
     state.share = weight * track.count / total
     state.seed = tobit(crc32(endpoint.name))
     if plan.stuck then
@@ -248,13 +254,15 @@ function M.new_state()
 end
 
 -- Cookie that sticks its client to `endpoint`; nil when it has it already, or when the answer is no reason to come back.
-function M.cookie(endpoint)
+-- What is reached by a route of another app has a name of its own, since both have the same host.
+function M.cookie(endpoint, is_elsewhere)
     local id = endpoint.state and endpoint.state.id
-    if not id or ngx.status >= 500 or ngx.var["cookie_" .. M.COOKIE] == id then
+    local name = COOKIE .. (is_elsewhere and "_" .. endpoint.plan.app or "")
+    if not id or ngx.status >= 500 or ngx.var["cookie_" .. name] == id then
         return nil
     end
     local secure = ngx.var.scheme == "https" and "; Secure" or ""
-    return M.COOKIE .. "=" .. id .. "; Path=/; HttpOnly; SameSite=Lax" .. secure
+    return name .. "=" .. id .. "; Path=/; HttpOnly; SameSite=Lax" .. secure
 end
 
 -- Seconds until the app's last answer began, or until it was given up.

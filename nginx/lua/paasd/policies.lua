@@ -10,7 +10,7 @@ local table_ = tables.new("policy")
 local ipairs, match = ipairs, string.match
 
 -- In the order in which requests pass them.
-local GATE = {"addresses", "sticky"}
+local GATE = {"addresses", "routes", "sticky"}
 
 -- Known to the balancer and what follows it.
 local BALANCER = {"balance", "breaker", "eject", "retries", "timeouts"}
@@ -46,8 +46,12 @@ local function balancer_of(settings)
     return found
 end
 
--- Gate of those whose requests are tried elsewhere by an answer's status.
+-- Gate of those whose requests are tried elsewhere by an answer's status. Not with routes to other apps, whose own errors
+-- would be taken for this one's.
 local function way_of(settings)
+    if settings.routes then
+        return nil
+    end
     local found = {}
     for _, failure in ipairs(settings.retries and settings.retries.on or {}) do
         if match(failure, "^%d+$") then

@@ -84,7 +84,7 @@ class CertificatesResource:
         return {"items": [certificate_shape(each, [h for h, c in chosen.items() if c == each]) for each in found]}
 
     async def import_(self, call: Call) -> dict[str, Any]:
-        domains = await self._domains.of(call.app)
+        domains = (await self._domains.names(call.app)).secured
         bundle = await asyncio.to_thread(_checked, call.body.pem, domains)
         added = await self._certificates.add(call.actor.name, call.app, Source.IMPORTED, bundle)
         await self._serving.sync()
@@ -120,7 +120,7 @@ class CertificatesResource:
         return web.Response(text=certificate.chain, content_type="application/x-pem-file")
 
     async def report(self, call: Call) -> dict[str, Any]:
-        tls, hosts = await self._serving.of(call.app), await self._domains.of(call.app)
+        tls, hosts = await self._serving.of(call.app), (await self._domains.names(call.app)).secured
         troubles, unserved = await self._issuing.troubles(call.app), (await self._issuing.wanted(call.app)).unserved
         return {
             "settings": {
@@ -179,7 +179,7 @@ def _name_shape(host: str, certificate: StoredCertificate | None, redirected: bo
     }
 
 
-def _trouble_shape(host: str, troubles: Mapping[str, Trouble], unserved: Sequence[str]) -> dict[str, Any]:
+def _trouble_shape(host: str, troubles: Mapping[str, Trouble], unserved: Mapping[str, str]) -> dict[str, Any]:
     found = next((each for name, each in troubles.items() if pem.covers((name,), host)), None)
-    problem = found.problem if found else "acme.email is not set in paasd.toml" if host in unserved else None
+    problem = found.problem if found else unserved.get(host)
     return {"problem": problem, "retry_at": instant(found.retry_at) if found else None}

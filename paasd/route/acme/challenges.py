@@ -38,6 +38,10 @@ class Challenges:
             raise CertificateError(
                 f"{name} needs DNS-01, which is not set up", hint="Set acme.dns in paasd.toml: docs/edge.md tells how."
             )
+        if wish == HTTP and name.startswith("*."):
+            raise CertificateError(
+                f"{name} needs DNS-01, and the app wants http-01", hint="Let it choose: tls:set APP challenge ''"
+            )
         raise CertificateError(f"the authority does not offer {' or '.join(wanted)} for {name}")
 
     @asynccontextmanager

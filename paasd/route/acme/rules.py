@@ -73,10 +73,15 @@ def plan(
     for start in range(0, len(wanted), most):
         group = wanted[start : start + most]
         if any(name in missing and name not in waiting for name in group):
-            orders.append(tuple(name for name in group if name not in waiting))
+            orders.append(_without_covered([name for name in group if name not in waiting]))
     times = [troubles[name].retry_at for name in waiting & missing]
     times += [each.renew_at for each in fresh if any(covers(each.names, name) for name in wanted)]
     return Plan(tuple(orders), min(times, default=None))
+
+
+def _without_covered(names: Sequence[str]) -> tuple[str, ...]:
+    """Authorities refuse an order that names both a wildcard and what it stands for."""
+    return tuple(name for name in names if not covers([other for other in names if other != name], name))
 
 
 def wildcards(names: Iterable[str]) -> list[str]:

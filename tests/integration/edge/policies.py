@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from paasd.gateway.policy import KEYS, policy_text
 from paasd.models import Site
 from tests.integration.edge.conftest import Bench
 
 
-async def set_policy(bench: Bench, app: str, **settings: str) -> None:
-    """`balance__sticky="on"` sets balance.sticky; nothing takes the policy away."""
+async def set_policy(bench: Bench, app: str, more: Mapping[str, object | None] | None = None, **settings: str) -> None:
+    """`balance__sticky="on"` sets balance.sticky; nothing takes the policy away. `more` are parts that are no settings."""
     values = {name.replace("__", "."): value for name, value in settings.items()}
-    text = policy_text({key: KEYS[key].check(value) for key, value in values.items()})
+    text = policy_text({key: KEYS[key].check(value) for key, value in values.items()}, more)
     await bench.edge.set_site(Site(app, (f"{app}.test",), policy=text))

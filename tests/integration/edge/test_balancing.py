@@ -10,9 +10,11 @@ from collections.abc import Awaitable, Callable
 import pytest
 from aiohttp import web
 
-from paasd.models import CanaryRoute, Endpoint, Route
+from paasd.models import CanaryRoute, Endpoint, Route, Secret
+from paasd.route.edge_tls import Served
 from tests.integration.edge.conftest import Bench, free_port, until
 from tests.integration.edge.policies import set_policy
+from tests.tls import Authority, handshake
 
 WORKERS = os.cpu_count() or 1
 
@@ -289,3 +291,32 @@ async def test_sticky_sessions_stay_with_their_canary(bench: Bench, no_jar: None
     # Once it is the live release, its sessions go on.
     await bench.edge.set_route(Route("blog", (canary,), 2))
     assert await sticky_cookie(bench, host, Cookie=cookies["canary"]) == ("canary", None, "")
+
+
+async def test_two_apps_at_one_host_have_a_cookie_each(bench: Bench, no_jar: None) -> None:
+    pages = [await bench.apps.saying(f"page {number}") for number in range(3)]
+    api = [await bench.apps.saying(f"api {number}") for number in range(3)]
+    host = await bench.serve("blog", *pages)
+    await bench.serve("api", *api)
+    routes = [{"prefix": "/api", "app": "api", "strip": False}]
+    await set_policy(bench, "blog", {"routes": routes}, balance__sticky="on")
+    await set_policy(bench, "api", balance__sticky="on")
+    seen, cookies = {}, []
+    for path in ("/", "/api"):
+        headers = {"Host": host, "Cookie": "; ".join(cookies)}
+        async with bench.visitor.session.get(bench.visitor.url(path), headers=headers) as response:
+            seen[path] = await response.text()
+            cookies.append(response.headers["Set-Cookie"].partition(";")[0])
+    assert [cookie.partition("=")[0] for cookie in cookies] == ["paasd_instance", "paasd_instance_api"]
+    for _ in range(6):
+        for path, text in seen.items():
+            assert (await bench.visitor.get(host, path, Cookie="; ".join(cookies)))[1] == text
+
+
+async def test_sticky_cookie_over_https_is_secure(bench: Bench, no_jar: None) -> None:
+    host, _ = await three(bench, balance__sticky="on")
+    key, chain = Authority.new().leaf([host])
+    await bench.edge.tls.put(Served("one", (host,), Secret(key + chain), "1.3"))
+    request = f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
+    seen = await asyncio.to_thread(handshake, bench.http.https_port, host, send=request)
+    assert b"; HttpOnly; SameSite=Lax; Secure\r\n" in seen.answer

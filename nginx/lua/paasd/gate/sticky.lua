@@ -5,8 +5,8 @@ local add_header = require("ngx.resp").add_header
 local M = {}
 
 function M.compile()
-    local function headers()
-        local cookie = require("paasd.balancer").cookie()
+    local function headers(request)
+        local cookie = require("paasd.balancer").cookie(request.app ~= request.gate)
         if cookie then
             add_header("Set-Cookie", cookie)
         end
