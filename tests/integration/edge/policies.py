@@ -10,7 +10,7 @@ from tests.integration.edge.conftest import Bench
 
 
 async def set_policy(bench: Bench, app: str, more: Mapping[str, object | None] | None = None, **settings: str) -> None:
-    """`balance__sticky="on"` sets balance.sticky; nothing takes the policy away. `more` are parts that are no settings."""
+    """`balance__sticky="on"` sets balance.sticky; nothing takes the policy away. `more`: other parts."""
     values = {name.replace("__", "."): value for name, value in settings.items()}
     text = policy_text({key: KEYS[key].check(value) for key, value in values.items()}, more)
     await bench.edge.set_site(Site(app, (f"{app}.test",), policy=text))
