@@ -23,7 +23,7 @@ local COOKIE = "paasd_instance"
 
 local M = {}
 
-local dict = ngx.shared.paasd_balancing
+local dict = ngx.shared.paasd_tables     -- nothing is ever evicted from it
 
 function M.round(_, track, time)
     local slots, size, position = track.slots, track.size, track.position
@@ -211,12 +211,13 @@ end
 
 -- What cookies are made with, so that none tells an address: the same for all workers, until Nginx itself starts anew.
 local function secret()
-    local found = dict:get("secret")
+    local found = dict:get("secret of cookies")
     if not found then
         local file = assert(io.open("/dev/urandom", "rb"))
-        dict:add("secret", file:read(32))
+        found = file:read(32)
         file:close()
-        found = dict:get("secret")
+        local _, err = dict:safe_add("secret of cookies", found)
+        found = err == "exists" and dict:get("secret of cookies") or found
     end
     return found
 end

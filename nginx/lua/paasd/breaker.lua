@@ -10,6 +10,7 @@ local tonumber, ipairs, concat = tonumber, ipairs, table.concat
 local dict = ngx.shared.paasd_balancing
 local LOOK = 0.1         -- seconds between two looks of a worker
 local SLOTS = 10         -- parts of the window
+local ERROR = 2 ^ 26     -- one error in a count that has requests in its lower part
 local FORGOTTEN = 600    -- seconds without probes after which an open one is closed
 local LOST = 10          -- seconds, at least, after which probes that have not ended are given up
 
@@ -100,20 +101,18 @@ local function judge(breaker, epoch, is_error, time)
 end
 
 local function sum(breaker, slot)
-    local requests, errors = 0, 0
+    local both = 0
     for earlier = slot - SLOTS + 1, slot do
-        requests = requests + (dict:get(key(breaker, breaker.epoch, earlier)) or 0)
-        errors = errors + (dict:get(key(breaker, breaker.epoch, earlier .. "!")) or 0)
+        both = both + (dict:get(key(breaker, breaker.epoch, earlier)) or 0)
     end
-    return requests, errors
+    return both % ERROR, floor(both / ERROR)
 end
 
 -- Hand over what this worker counted in the tenth of the window that `breaker.current` is.
 local function hand_over(breaker)
     local kept = breaker.window + breaker.slot
     if breaker.ends == 0 and breaker.requests > 0 then
-        dict:incr(key(breaker, breaker.epoch, breaker.current), breaker.requests, 0, kept)
-        dict:incr(key(breaker, breaker.epoch, breaker.current .. "!"), breaker.errors, 0, kept)
+        dict:incr(key(breaker, breaker.epoch, breaker.current), breaker.requests + breaker.errors * ERROR, 0, kept)
     end
     breaker.requests, breaker.errors = 0, 0
 end
