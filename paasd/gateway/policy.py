@@ -8,12 +8,19 @@ from collections.abc import Mapping
 
 from paasd.app_settings import AppSettings, Family, Key, matching
 from paasd.database import Database
-from paasd.gateway import addresses
+from paasd.gateway import addresses, balancing, breaker, ejection, retries, timeouts
 from paasd.gateway.parts import Part, Values
 from paasd.models import Actor, App
 
 COMMAND = "edge:set"
-PARTS: tuple[Part, ...] = (addresses.PART,)
+PARTS: tuple[Part, ...] = (
+    addresses.PART,
+    *balancing.PARTS,
+    breaker.PART,
+    ejection.PART,
+    retries.PART,
+    timeouts.PART,
+)
 BODY = "body-size"
 _BODY_SIZE = re.compile(r"[1-9][0-9]{0,5}[kKmMgG]")
 

@@ -3,13 +3,21 @@
 local base = require "resty.core.base"
 local balancer = require "ngx.balancer"
 local ffi = require "ffi"
+local balancing = require "paasd.balancing"
+local breaker = require "paasd.breaker"
+local ejection = require "paasd.ejection"
+local failures = require "paasd.failures"
 local gate = require "paasd.gate"
+local pages = require "paasd.pages"
+local plans = require "paasd.plans"
+local retries = require "paasd.retries"
 local routes = require "paasd.routes"
 local workers = require "paasd.workers"
 
-local cast, tonumber, gmatch, min = ffi.cast, tonumber, string.gmatch, math.min
+local cast, tonumber, gmatch, min, max = ffi.cast, tonumber, string.gmatch, math.min, math.max
 local get_request = base.get_request
-local set_current_peer, set_more_tries, set_timeouts = balancer.set_current_peer, balancer.set_more_tries, balancer.set_timeouts
+local set_current_peer, set_more_tries = balancer.set_current_peer, balancer.set_more_tries
+local set_timeouts = balancer.set_timeouts
 local route_of, app_of = routes.of, gate.app
 local now = ngx.now
 
@@ -26,9 +34,16 @@ local current = {}
 -- Requests among them that are WebSockets or event streams, which a retiring instance keeps longer.
 local streaming = {}
 
+-- Endpoints that a request of an app with a plan has failed at, from its second try on.
+local tried = {}
+
+local function this_request()
+    return tonumber(cast("uintptr_t", get_request()))
+end
+
 -- The endpoint of a finished request, whose place it gives back; nil when it never had one.
 function M.release()
-    local request = tonumber(cast("uintptr_t", get_request()))
+    local request = this_request()
     local endpoint = current[request]
     if endpoint then
         current[request] = nil
@@ -107,13 +122,86 @@ local function retried(route, request)
     return true
 end
 
-function M.pick()
-    local request = tonumber(cast("uintptr_t", get_request()))
+local function take(request, endpoint)
+    current[request] = endpoint
+    endpoint.active = endpoint.active + 1
+    if workers.exiting then
+        workers.report()
+    end
+    set_current_peer(endpoint.address, endpoint.port)
+end
+
+-- Endpoint of the next try of a request that `failed`, nil when there is none to be.
+local function next_try(plan, route, request, failed, time)
+    local kind, was_sent = failures.kind(0), M.was_sent()
+    local again
+    if plan.retries then
+        again = retries.again(plan.retries, kind, was_sent, time)
+    else
+        again = not was_sent
+    end
+    local those = tried[request] or {}
+    tried[request] = those
+    if not again then      -- the log phase tells the plan of it
+        those.given_up = true
+        return nil
+    end
+    M.release()
+    plans.failed(plan, failed, kind, time)
+    if not was_sent then
+        failed.down_until = max(failed.down_until, time + PENALTY)
+    end
+    those[#those + 1] = failed
+    return balancing.another(plan, route, those, time)
+end
+
+local function first_try(plan, route, is_stream, time)
+    local endpoint = balancing.first(plan, route, time)
+    local most = min(route.count, MAX_TRIES) - (endpoint and endpoint.canary and 0 or 1)
+    if plan.retries then
+        most = retries.begin(plan.retries, most, is_stream, time)
+    end
+    if most > 0 then
+        set_more_tries(most)
+    end
+    return endpoint
+end
+
+-- For an app whose policy has parts that act here.
+local function pick_by_plan(app, route, request, is_stream)
+    local plan, time = route.plan or plans.of(app, route), now()
+    if plan.eject then
+        ejection.look(plan.eject, plan.tracks, time)
+    end
+    local failed, endpoint = current[request], nil
+    if failed then
+        endpoint = next_try(plan, route, request, failed, time)
+    elseif plan.breaker and route.count > 0 and not breaker.lets(plan.breaker, request, is_stream, time) then
+        return ngx.exit(ngx.ERROR)    -- its error page gives the breaker's answer
+    else
+        endpoint = first_try(plan, route, is_stream, time)
+    end
+    if not endpoint then
+        return ngx.exit(BUSY)
+    end
+    local timeouts = plan.timeouts
+    if timeouts then
+        local silence = is_stream and timeouts.stream
+        set_timeouts(timeouts.connect, silence or timeouts.send, silence or timeouts.read)
+    end
+    take(request, endpoint)
+end
+
+function M.pick(is_stream)
+    local request = this_request()
     local app = app_of(request)
     if not app then     -- its host name was taken away while its body came
         return ngx.exit(BUSY)
     end
     local route = route_of(app)
+    if route.policy then
+        return pick_by_plan(app, route, request, is_stream)
+    end
     local track = route        -- what a canary refused goes to the others
     if current[request] then
         if not retried(route, request) then
@@ -134,23 +222,14 @@ function M.pick()
     if not endpoint then
         return ngx.exit(BUSY)
     end
-    current[request] = endpoint
-    endpoint.active = endpoint.active + 1
-    if workers.exiting then
-        workers.report()
-    end
-    if route.policy and route.policy.timeouts then
-        local timeouts = route.policy.timeouts
-        set_timeouts(timeouts.connect, timeouts.send, timeouts.read)
-    end
-    set_current_peer(endpoint.address, endpoint.port)
+    take(request, endpoint)
 end
 
 function M.pick_stream()
-    M.pick()
-    local request = tonumber(cast("uintptr_t", get_request()))
+    M.pick(true)
+    local request = this_request()
     local endpoint = current[request]
-    if not endpoint then     -- the pick refused, which does not end this function
+    if not endpoint or streaming[request] then     -- the pick refused, which does not end this function
         return
     end
     streaming[request] = true
@@ -158,6 +237,36 @@ function M.pick_stream()
     if workers.exiting then
         workers.report()
     end
+end
+
+-- A request has ended at `endpoint`, which belongs to a plan.
+function M.ended(endpoint, status)
+    local request = this_request()
+    local those = tried[request]
+    tried[request] = nil
+    plans.ended(endpoint, request, status, those and those.given_up)
+end
+
+-- A request has ended without an endpoint.
+function M.refused()
+    local request = this_request()
+    tried[request] = nil
+    breaker.forget(request)
+end
+
+-- Answers a request that a breaker refused, or that failed here in a way that nobody foresaw.
+function M.answer_refused()
+    local status, seconds = breaker.answer(this_request())
+    if status then
+        return pages.send(status, "breaker-open", seconds)
+    end
+    return pages.send(500)
+end
+
+-- Cookie that sticks this request's client to its endpoint, if there is a need for one.
+function M.cookie()
+    local endpoint = current[this_request()]
+    return endpoint and balancing.cookie(endpoint)
 end
 
 return M

@@ -1,5 +1,7 @@
 -- What paasd asks over the control socket: the tables, counters, requests in flight. Plain lines of text.
 
+local breaker = require "paasd.breaker"
+local ejection = require "paasd.ejection"
 local certificates = require "paasd.certificates"
 local hosts = require "paasd.hosts"
 local policies = require "paasd.policies"
@@ -57,6 +59,8 @@ local collections = {
     ["GET /counters"] = counters.text,
     ["GET /in-flight"] = in_flight,
     ["GET /wanted"] = function() return asleep.wanted(tonumber(ngx.var.arg_seconds) or 0) end,
+    ["GET /breakers"] = breaker.text,
+    ["GET /ejections"] = ejection.text,
     ["GET /certificates"] = certificates.list,
     ["GET /names"] = certificates.names,
     ["GET /redirects"] = certificates.redirects,

@@ -82,8 +82,14 @@ function M.count()
         if route_of(app).count == 0 then
             add(app .. "!", status, class)
         end
-    elseif endpoint.canary then
-        add(app .. "~", status, class)
+        balancer.refused()
+    else
+        if endpoint.canary then
+            add(app .. "~", status, class)
+        end
+        if endpoint.plan then
+            balancer.ended(endpoint, status)
+        end
     end
     if workers.exiting then
         workers.report()

@@ -38,7 +38,7 @@ local function special(entry)
         return "@answer"
     end
     if entry.gate then
-        return var.paasd_stream ~= "" and "@gate_stream" or "@gate"
+        return var.paasd_stream ~= "" and "@gate_stream" or entry.way
     end
     return ""
 end

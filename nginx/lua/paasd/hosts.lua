@@ -40,6 +40,7 @@ local function decode(line, host)
     entry.hsts = hsts and gsub(hsts, "_", " ")
     local policy = policies.of(entry.app)
     entry.gate = policy and policy.gate
+    entry.way = policy and policy.way or "@gate"
     entry.secure = entry.clients or is_redirected(entry.app, host)
     entry.plain = not entry.gate and not entry.own
     return entry

@@ -13,11 +13,15 @@ local RETRY_AFTER = 3
 local answers = {
     [403] = {file = "forbidden.html", code = "forbidden", detail = "This app may only be asked over HTTPS."},
     [404] = {file = "unknown-host.html", code = "unknown-host", detail = "No app answers at this host name."},
+    [500] = {file = "app-silent.html", code = "internal-error", detail = "The request could not be passed on."},
     [502] = {file = "app-silent.html", code = "app-silent", detail = "The app did not answer."},
     [503] = {file = "no-instance.html", code = "no-instance", detail = "No instance of this app is running."},
     [504] = {file = "app-slow.html", code = "app-slow", detail = "The app did not answer in time."},
     ["not-ready"] = {file = "no-instance.html", code = "not-ready", detail = "The app's own site is not ready yet."},
     denied = {file = "denied.html", code = "denied", detail = "This address may not ask this app."},
+    ["breaker-open"] = {
+        file = "breaker-open.html", code = "breaker-open", detail = "The app failed too often; try again in a moment.",
+    },
     waking = {file = "waking.html", code = "waking", detail = "The app is being woken; try again in a moment."},
     ["not-woken"] = {file = "not-woken.html", code = "not-woken", detail = "The app could not be started."},
 }
@@ -38,15 +42,15 @@ local function prefers_json()
     return json and (not html or json < html)
 end
 
--- `why` chooses among several pages of a status.
-function M.send(status, why)
+-- `why` chooses among several pages of a status; `seconds` is when to try again.
+function M.send(status, why, seconds)
     local answer = answers[why or status]
     local body = answer.html
     ngx.status = status
     ngx.header["Cache-Control"] = "no-store"
     ngx.header["Content-Type"] = "text/html; charset=utf-8"
-    if status >= 500 then
-        ngx.header["Retry-After"] = RETRY_AFTER
+    if status >= 500 or seconds then
+        ngx.header["Retry-After"] = seconds or RETRY_AFTER
     end
     if prefers_json() then
         ngx.header["Content-Type"] = "application/problem+json"
@@ -79,7 +83,8 @@ function M.failed(app)
     if routes.of(app).count == 0 then
         return M.send(503)
     end
-    local timed_out = find(ngx.var.upstream_status or "", "504$")
+    -- After a time-out Nginx may list one more try, a 502, which the balancer refused.
+    local timed_out = find(ngx.var.upstream_status or "", "504[, 502]*$")
     return M.send(timed_out and 504 or 502)
 end
 

@@ -7,10 +7,10 @@ local json = require "cjson.safe"
 local tables = require "paasd.tables"
 
 local table_ = tables.new("policy")
-local ipairs = ipairs
+local ipairs, match = ipairs, string.match
 
 -- In the order in which requests pass them.
-local GATE = {"addresses", "routes"}
+local GATE = {"addresses", "routes", "sticky"}
 
 -- Known to the balancer and what follows it.
 local BALANCER = {"balance", "breaker", "eject", "retries", "timeouts"}
@@ -46,6 +46,17 @@ local function balancer_of(settings)
     return found
 end
 
+-- Gate of those whose requests are tried elsewhere by an answer's status.
+local function way_of(settings)
+    local found = {}
+    for _, failure in ipairs(settings.retries and settings.retries.on or {}) do
+        if match(failure, "^%d+$") then
+            found[#found + 1] = failure
+        end
+    end
+    return #found > 0 and "@gate_again_" .. table.concat(found, "_") or nil
+end
+
 -- Whoever set limits or a password must not have them ignored.
 local function unreadable(app, err)
     ngx.log(ngx.ERR, "the policy of ", app, " cannot be read: ", err)
@@ -58,7 +69,9 @@ local function compile(line, app)
     if type(settings) ~= "table" then
         return unreadable(app, err or "no object")
     end
-    return {gate = gate_of(settings, app), balancer = balancer_of(settings)}
+    local way = way_of(settings)
+    local gate = gate_of(settings, app) or way and {access = {}, headers = {}, log = {}}
+    return {gate = gate, way = way, balancer = balancer_of(settings)}
 end
 
 local function look(app)
@@ -76,7 +89,7 @@ local function look(app)
     return found.policy
 end
 
--- {gate = functions by phase, balancer = settings by part}; nil when nothing was set. What did not change since it was
+-- {gate = functions by phase, way = its location if not the usual one, balancer = settings by part}; nil when nothing was set. What did not change since it was
 -- compiled stays as it is, with the state its parts keep.
 function M.of(app)
     local policy = checked[app]

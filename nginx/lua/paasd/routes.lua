@@ -61,20 +61,25 @@ local function schedule(weighted)
 end
 
 local function track(text, is_canary)
-    local weighted = {}
+    local weighted, release = {}, match(text, "^ ?(%d+)")
     for address, port, weight in gmatch(text, "([%d.]+):(%d+)/(%d+)") do
         weight = tonumber(weight)
         if weight > 0 then
             local found = endpoint(address, port)
             found.canary = is_canary
+            if found.plan then
+                found.plan, found.down_until = nil, 0     -- the app's next plan takes it, if there is one
+            end
             weighted[#weighted + 1] = {endpoint = found, weight = weight}
         end
     end
     if #weighted == 0 then
-        return {slots = {}, size = 0, position = 1, count = 0}
+        return {slots = {}, size = 0, position = 1, count = 0, members = weighted, release = release}
     end
     local slots = schedule(weighted)
-    return {slots = slots, size = #slots, position = random(#slots), count = #weighted}
+    return {
+        slots = slots, size = #slots, position = random(#slots), count = #weighted, members = weighted, release = release,
+    }
 end
 
 -- A route; its canary, if it has one, is a second one with a share of the requests and the variable that chooses.

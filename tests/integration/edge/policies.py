@@ -1,0 +1,14 @@
+"""Gives apps of a bench their policies, by the settings that users would set."""
+
+from __future__ import annotations
+
+from paasd.gateway.policy import KEYS, policy_text
+from paasd.models import Site
+from tests.integration.edge.conftest import Bench
+
+
+async def set_policy(bench: Bench, app: str, **settings: str) -> None:
+    """`balance__sticky="on"` sets balance.sticky; nothing takes the policy away."""
+    values = {name.replace("__", "."): value for name, value in settings.items()}
+    text = policy_text({key: KEYS[key].check(value) for key, value in values.items()})
+    await bench.edge.set_site(Site(app, (f"{app}.test",), policy=text))
