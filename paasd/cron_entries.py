@@ -82,6 +82,14 @@ class CronEntries:
         )
         return [_entry(row) for row in rows]
 
+    async def apps_concerned(self) -> set[str]:
+        """Ids of the apps that have entries, or a live release that brings some."""
+        rows = await self._database.fetch(
+            "SELECT app_id FROM cron_entries UNION SELECT apps.id FROM apps JOIN releases ON releases.id ="
+            " apps.release_id WHERE json_array_length(releases.app_json, '$.cron') > 0"
+        )
+        return {row["app_id"] for row in rows}
+
     async def get(self, app: App, number: int) -> Entry:
         found = next((entry for entry in await self.of(app) if entry.number == number), None)
         if found is None:

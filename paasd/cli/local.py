@@ -70,6 +70,8 @@ def load_config(config_file: Path | None, data_dir: Path, options: dict[str, Any
 
 
 async def _serve(settings: Config) -> int:
+    # There are none; looking through all installed packages for them takes longer than loading pydantic.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     from paasd.cli.commands import SessionCommands
     from paasd.daemon import Daemon
 
