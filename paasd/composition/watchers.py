@@ -132,6 +132,7 @@ def _reconciler(parts: Parts, sleep: Sleep) -> Reconciler:
         base.config,
         stores.apps,
         stores.projects,
+        stores.releases,
         stores.builds,
         stores.deployments,
         stores.instances,
