@@ -116,7 +116,6 @@ def _autoscaler(parts: Parts) -> Autoscaler:
         parts.base.database,
         stores.autoscale_rules,
         stores.apps,
-        stores.releases,
         stores.instances,
         parts.base.driver,
         parts.edge.edge,
