@@ -140,8 +140,7 @@ class Lifecycle:
         return renamed
 
     async def clone(self, actor: Actor, app: App, name: str, progress: Progress) -> App:
-        """A new app with the code, config vars, settings, checks, scale and cron entries of `app`, running its live
-        image; no domains."""
+        """A new app with the code, config vars, checks and scale of `app`, running its live image; no domains."""
         progress.step(f"Cloning {app.name} to {name}")
         copy = await self.create(actor, name, environment=app.environment)
         try:

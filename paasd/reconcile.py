@@ -195,6 +195,7 @@ class Reconciler:
         return [app for app in apps if not await self._leads_right(app, live[app.id], present.get(app.name))]
 
     async def _leads_right(self, app: App, live: Sequence[InstanceRow], present: Route | None) -> bool:
+        """Whether it is what `Routing.of` would say; False also where finding that out takes more."""
         if app.release_id is None or app.stopped:
             return present == Route(app.name)
         if any(row.asleep for row in live):
