@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from paasd import events
 from paasd.config import HttpConfig
 from paasd.database import Database, Transaction, now
-from paasd.errors import Conflict, NotFound
+from paasd.errors import AlreadyExists, Conflict, NotFound
 from paasd.gateway.policy import BODY, Gateway, policy_text
 from paasd.models import Actor, App, Redirect, Site
 from paasd.route import path_routes
@@ -73,6 +73,11 @@ class Domains:
     def default(self, name: str) -> str:
         """Where an app is reached without any domain of its own."""
         return f"{name}.{self._http.domain}"
+
+    def refuse_reserved(self, name: str) -> None:
+        """Raises AlreadyExists when an app of this name would have paasd's own host name."""
+        if self.default(name).lower() == self._http.panel.lower():
+            raise AlreadyExists(f"{self.default(name)} is the host name of paasd itself", hint="Choose another name.")
 
     @property
     def built_in(self) -> str:
