@@ -142,9 +142,12 @@ class Domains:
 
     async def change(self, actor: Actor, app: App, add: Sequence[str] = (), remove: Sequence[str] = ()) -> Change:
         """All of it or nothing."""
-        added, removed = _checked(add), _checked(remove)
+        added = _checked(add)
         async with self._database.transaction() as tx:
-            if missing := [name for name in removed if name not in await _own(tx, app)]:
+            own = await _own(tx, app)
+            # What was taken by an older grammar must be able to go.
+            removed = [name if name in own else domain_name(name) for name in dict.fromkeys(remove)]
+            if missing := [name for name in removed if name not in own]:
                 raise NotFound(
                     f"{app.name} has no domain {both(missing[0])}", hint=f"List them with: domains:list {app.name}"
                 )
