@@ -118,6 +118,7 @@ class Lifecycle:
         also: OnCreate | None = None,
     ) -> App:
         """An app with its repository and a site that says there is nothing yet. On failure nothing of it stays."""
+        self._domains.refuse_reserved(name)
         app = await self._apps.create(actor, name, project=project, environment=environment, also=also)
         try:
             await self._repositories.ensure(app)
@@ -132,6 +133,7 @@ class Lifecycle:
     async def rename(self, actor: Actor, app: App, name: str, progress: Progress) -> App:
         """The new host name takes over from the old one; what is going live right now goes live first. Once the row
         says so the app has its new name, and the reconciler does what the edge cannot do now."""
+        self._domains.refuse_reserved(name)
         if self._switches.is_held(app):
             progress.step(f"Waiting for the release of {app.name} that is going live")
         async with self._switches.of(app):
