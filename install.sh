@@ -214,7 +214,7 @@ install_program() {
     "$PREFIX/venv/bin/pip" install --quiet --disable-pip-version-check --editable "$PREFIX/src"
     cp "$PREFIX/src/setup.cfg" "$PREFIX/venv/installed-from"
   fi
-  "$PYTHON" -m compileall -q "$PREFIX/src/paasd"
+  "$PYTHON" -m compileall -q "$PREFIX/src/paasd" "$PREFIX/src/buildpacks"
   ln -sf "$PAASD" "$COMMAND"
   install -d -m 755 "$(dirname "$COMPLETION")"
   "$PAASD" completion bash > "$COMPLETION"

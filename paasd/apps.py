@@ -187,10 +187,18 @@ def count_of(scale: Mapping[str, int], name: str) -> int:
     return scale.get(name, 1 if name == "web" else 0)
 
 
+def count_origin(name: str, scale: Mapping[str, int], formation: Mapping[str, int]) -> str:
+    """Who decides how many instances of a process type there are, and who is not heard because of that."""
+    if name in scale:
+        return f"ps:scale, over app.json: {formation[name]}" if name in formation else "ps:scale"
+    return "app.json formation" if name in formation else "default"
+
+
 def wanted_counts(names: Iterable[str], scale: Mapping[str, int], formation: Mapping[str, int]) -> dict[str, int]:
-    """Instances wanted of each of a release's process types. Before anybody scales the app, app.json's `formation` says
-    how many."""
-    return {name: count_of(scale or formation, name) for name in names if name != RELEASE_TASK}
+    """Instances wanted of each of a release's process types: what `ps:scale` (or autoscaling) said of it, and for those
+    that nobody scaled app.json's `formation`."""
+    said = {**formation, **scale}
+    return {name: count_of(said, name) for name in names if name != RELEASE_TASK}
 
 
 async def _refuse_taken(tx: Transaction, name: str) -> None:

@@ -21,7 +21,6 @@ from paasd.drivers.base import Driver, Usage
 from paasd.errors import NotFound, PaasdError, QuotaExceeded
 from paasd.models import Actor, App
 from paasd.progress import Progress
-from paasd.release import Releases
 from paasd.route.control import AppCounters
 from paasd.route.edge import Edge
 from paasd.run.instances import Instances
@@ -96,7 +95,6 @@ class Autoscaler:
         database: Database,
         rules: AutoscaleRules,
         apps: Apps,
-        releases: Releases,
         instances: Instances,
         driver: Driver,
         edge: Edge,
@@ -107,7 +105,6 @@ class Autoscaler:
         self._database = database
         self._rules = rules
         self._apps = apps
-        self._releases = releases
         self._instances = instances
         self._driver = driver
         self._edge = edge
@@ -222,11 +219,7 @@ class Autoscaler:
         raise refused
 
     async def _set(self, actor: Actor, app: App, process_type: str, count: int) -> None:
-        """With what app.json says of the others, which counts only until somebody scales."""
-        app = await self._apps.refresh(app)
-        release = await self._releases.current(app)
-        others = app.scale or (release.app_json.get("formation", {}) if release else {})
-        await self._apps.set_scale(actor, app, {**others, process_type: count})
+        await self._apps.set_scale(actor, await self._apps.refresh(app), {process_type: count})
 
     async def _record(self, app: App, kind: str, process_type: str, current: int, wanted: Recommendation) -> None:
         async with self._database.transaction() as tx:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 from paasd.errors import InvalidInput
@@ -77,6 +78,12 @@ class Check:
     on_failure_command: tuple[str, ...] = ()
     """Runs inside the instance that failed."""
     on_failure_url: str = ""
+
+    @cached_property
+    def question(self) -> tuple[object, ...]:
+        """What is asked, whatever follows from the answer: the same one needs to be asked only once."""
+        asked = (self.scheme, self.port, self.path, self.headers, self.content, self.answer, self.timeout)
+        return (*asked, self.command, self.listening, self.uptime)
 
     @property
     def asks_http(self) -> bool:

@@ -64,7 +64,8 @@ class Cron:
     async def resume(self) -> None:
         """At start, and when the system's clock was set: what was deployed while nobody looked, and jobs that are
         missing or wait for what is another time now."""
-        for app in await self._apps.all():
+        concerned = await self._entries.apps_concerned()
+        for app in [app for app in await self._apps.all() if app.id in concerned]:
             with contextlib.suppress(PaasdError):
                 await self.sync(app)
             for entry in await self._entries.of(app):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -82,6 +83,14 @@ class CronEntries:
         )
         return [_entry(row) for row in rows]
 
+    async def apps_concerned(self) -> set[str]:
+        """Ids of the apps that have entries, or a live release that brings some."""
+        rows = await self._database.fetch(
+            "SELECT app_id FROM cron_entries UNION SELECT apps.id FROM apps JOIN releases ON releases.id ="
+            " apps.release_id WHERE json_array_length(releases.app_json, '$.cron') > 0"
+        )
+        return {row["app_id"] for row in rows}
+
     async def get(self, app: App, number: int) -> Entry:
         found = next((entry for entry in await self.of(app) if entry.number == number), None)
         if found is None:
@@ -92,14 +101,23 @@ class CronEntries:
         row = await self._database.fetch_one("SELECT * FROM cron_entries WHERE id = ?", id)
         return _entry(row) if row else None
 
-    async def add(self, tx: Transaction, actor: str, app: App, new: NewEntry, next_at: float) -> int:
-        """Returns its number."""
+    async def copy(self, actor: Actor, app: App, other: App) -> None:
+        """Give `other`, which has none yet, the entries of `cron:add`: those of app.json come with a release. Who is
+        suspended stays so."""
+        found = [entry for entry in await self.of(app) if entry.origin is Origin.COMMAND]
+        times = [None if entry.suspended else await asyncio.to_thread(entry.after, now()) for entry in found]
+        async with self._database.transaction() as tx:
+            for entry, next_at in zip(found, times, strict=True):
+                await self.add(tx, actor.name, other, entry, next_at)
+
+    async def add(self, tx: Transaction, actor: str, app: App, new: NewEntry, next_at: float | None) -> int:
+        """Returns its number. Without a time it is suspended."""
         id, number = new_id(), await self._next_number(tx, app)
         row = await tx.fetch_one(
             "INSERT INTO cron_entries (id, organization_id, app_id, number, origin, schedule, command, timezone,"
-            " concurrency, created_by, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *",
+            " concurrency, suspended, created_by, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *",
             *(id, app.organization_id, app.id, number, new.origin, new.schedule, new.command, new.timezone),
-            *(new.concurrency, actor, now()),
+            *(new.concurrency, int(next_at is None), actor, now()),
         )
         assert row is not None
         entry = _entry(row)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import random
 import time
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -132,8 +132,10 @@ class Subjects:
 
 
 def new(subject: Subject, check: Check, first: bool) -> Watched:
-    """Spread, so that not all come at once; after a start of the daemon the instance has run for long."""
-    delay = random.uniform(0, max(LEAST_WAIT, check.wait)) + (0.0 if first else check.initial_delay)
+    """Spread, so that not all come at once, but those of one instance together, since they may ask the same; after a
+    start of the daemon the instance has run for long."""
+    share = zlib.crc32(subject.row.name.encode()) / 2**32
+    delay = share * max(LEAST_WAIT, check.wait) + (0.0 if first else check.initial_delay)
     return Watched(subject, check, time.monotonic() + delay)
 
 

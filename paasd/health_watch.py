@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from paasd import events
@@ -133,9 +133,20 @@ class HealthWatch:
                     self._begin(self._restart(watched))
                     return
             if watched.due <= now and self._asking < _AT_ONCE:
-                watched.asking = True
-                self._asking += 1
-                self._begin(self._ask(watched))
+                self._begin(self._ask(self._together(watched, now)))
+
+    def _together(self, first: Watched, now: float) -> list[Watched]:
+        """It and whatever else asks the same of its instance now; one answer does for all."""
+        soon, question = now + _TICK, first.check.question
+        together = [
+            watched
+            for watched in self._of_instance[first.subject.row.name]
+            if watched.due <= soon and watched.check.question == question and not (watched.asking or watched.following)
+        ]
+        for watched in together:
+            watched.asking = True
+        self._asking += 1
+        return together
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -147,16 +158,19 @@ class HealthWatch:
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("checking an instance failed", exc_info=error)
 
-    async def _ask(self, watched: Watched) -> None:
+    async def _ask(self, together: Sequence[Watched]) -> None:
+        first = together[0]
         try:
-            subject = watched.subject
-            answer = await self._probe(subject.row, watched.check, subject.host)
+            answer = await self._probe(first.subject.row, first.check, first.subject.host)
             # Whoever holds the lock may have stopped the instance, as the strategy recreate does.
-            if watched.note(answer, counts=not self._switches.is_held(subject.app)):
-                await self._judge(subject, watched)
+            counts = not self._switches.is_held(first.subject.app)
+            for watched in [watched for watched in together if watched.note(answer, counts=counts)]:
+                await self._judge(watched.subject, watched)
         finally:
-            watched.due = time.monotonic() + max(LEAST_WAIT, watched.check.wait)
-            watched.asking = False
+            ended = time.monotonic()
+            for watched in together:
+                watched.due = ended + max(LEAST_WAIT, watched.check.wait)
+                watched.asking = False
             self._asking -= 1
 
     async def _restart(self, watched: Watched) -> None:

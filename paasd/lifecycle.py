@@ -17,6 +17,7 @@ from paasd.build.builds import Builds
 from paasd.changes import Changes
 from paasd.config import Config
 from paasd.config_vars import ConfigVars
+from paasd.cron_entries import CronEntries
 from paasd.database import Database
 from paasd.deploy import Deployer
 from paasd.drivers.base import Driver
@@ -72,6 +73,7 @@ class Lifecycle:
         changes: Changes,
         routing: Routing,
         switches: SwitchLocks,
+        entries: CronEntries,
         database: Database,
     ) -> None:
         self._config = config
@@ -90,6 +92,7 @@ class Lifecycle:
         self._changes = changes
         self._routing = routing
         self._switches = switches
+        self._entries = entries
         self._database = database
         self._changing_edge = asyncio.Lock()
         """So that what the database says of a name is still so when the edge is told."""
@@ -115,6 +118,7 @@ class Lifecycle:
         also: OnCreate | None = None,
     ) -> App:
         """An app with its repository and a site that says there is nothing yet. On failure nothing of it stays."""
+        self._domains.refuse_reserved(name)
         app = await self._apps.create(actor, name, project=project, environment=environment, also=also)
         try:
             await self._repositories.ensure(app)
@@ -129,6 +133,7 @@ class Lifecycle:
     async def rename(self, actor: Actor, app: App, name: str, progress: Progress) -> App:
         """The new host name takes over from the old one; what is going live right now goes live first. Once the row
         says so the app has its new name, and the reconciler does what the edge cannot do now."""
+        self._domains.refuse_reserved(name)
         if self._switches.is_held(app):
             progress.step(f"Waiting for the release of {app.name} that is going live")
         async with self._switches.of(app):
@@ -154,6 +159,7 @@ class Lifecycle:
             async with self._database.transaction() as tx:
                 await copy_settings(tx, app, copy)
             await self.set_site(copy)  # it was made before, and the settings may keep clients out
+            await self._entries.copy(actor, app, copy)
             if app.scale:
                 await self._apps.set_scale(actor, copy, app.scale)
             if app.deploy_branch:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 from paasd.apps import Apps
@@ -16,8 +17,9 @@ from paasd.deployments import Deployments
 from paasd.drivers.base import Driver, Seen
 from paasd.errors import EdgeError, EngineUnavailable, NotFound, PaasdError
 from paasd.lifecycle import Lifecycle
-from paasd.models import App, InstanceState, Route
+from paasd.models import App, InstanceState, Release, Route
 from paasd.projects import Projects
+from paasd.release import Releases
 from paasd.revival import Revival
 from paasd.route.edge import Edge
 from paasd.route.serving import Serving
@@ -45,6 +47,7 @@ class Reconciler:
         config: Config,
         apps: Apps,
         projects: Projects,
+        releases: Releases,
         builds: Builds,
         deployments: Deployments,
         instances: Instances,
@@ -64,6 +67,7 @@ class Reconciler:
         self._config = config
         self._apps = apps
         self._projects = projects
+        self._releases = releases
         self._builds = builds
         self._deployments = deployments
         self._instances = instances
@@ -83,6 +87,8 @@ class Reconciler:
         self._wake = asyncio.Event()
         self._troubles: dict[str, str] = {}
         """What goes wrong, by step."""
+        self._released: dict[str | None, Release] = {}
+        """Live releases, without their config vars: they never change."""
 
     async def recover(self) -> None:
         """Once at start, before anything can be asked for: finish or undo what a killed daemon left half done."""
@@ -108,11 +114,14 @@ class Reconciler:
 
     async def settle(self) -> None:
         """One pass over everything. What fails is logged and tried again in the next pass."""
-        steps = (
-            *(self._edge_up, self._firewall, self._routes, self._sites, self._certificates),
-            *(self._containers, self._strangers, self._one_offs, self._networks),
+        # iptables takes its time with many networks, and only containers need to come after it.
+        await asyncio.gather(
+            self._steps(self._firewall), self._steps(self._edge_up, self._routes, self._sites, self._certificates)
         )
-        for step in (*steps, self._files):
+        await self._steps(self._containers, self._strangers, self._one_offs, self._networks, self._files)
+
+    async def _steps(self, *steps: Callable[[], Awaitable[object]]) -> None:
+        for step in steps:
             await self._attempt(step.__name__.strip("_"), step)
 
     async def _attempt(self, name: str, step: Callable[[], Awaitable[object]]) -> None:
@@ -167,13 +176,35 @@ class Reconciler:
         be everybody's."""
         present = await self._edge.routes()
         apps = await self._apps.all()
-        for app in apps:
+        astray = await self._astray(apps, present)
+        for app in astray:
             await self._attempt(f"route of {app.name}", partial(self._route, app, present))
         for name in set(present) - {app.name for app in apps}:
             await self._lifecycle.drop_route(name)
-        known = {f"route of {app.name}" for app in apps}
+        known = {f"route of {app.name}" for app in astray}
         for name in [n for n in self._troubles if n.startswith("route of ") and n not in known]:
             del self._troubles[name]
+
+    async def _astray(self, apps: Sequence[App], present: Mapping[str, Route]) -> list[App]:
+        """Apps whose routes are perhaps not those that are wanted: one look at all, since mostly all are right."""
+        live: dict[str, list[InstanceRow]] = {app.id: [] for app in apps}
+        for row in await self._instances.all():
+            if row.state == "live" and row.app_id in live:
+                live[row.app_id].append(row)
+        self._released = {app.release_id: r for app in apps if (r := self._released.get(app.release_id or ""))}
+        return [app for app in apps if not await self._leads_right(app, live[app.id], present.get(app.name))]
+
+    async def _leads_right(self, app: App, live: Sequence[InstanceRow], present: Route | None) -> bool:
+        """Whether it is what `Routing.of` would say; False also where finding that out takes more."""
+        if app.release_id is None or app.stopped:
+            return present == Route(app.name)
+        if any(row.asleep for row in live):
+            return False
+        if (release := self._released.get(app.release_id)) is None:
+            with contextlib.suppress(PaasdError):  # whoever looks closer says what is wrong with it
+                whole = await self._releases.get(app, app.release_id)
+                release = self._released[app.release_id] = replace(whole, config={})  # no secrets kept for this
+        return release is not None and present == self._routing.to(app, release, live)
 
     async def _route(self, app: App, present: Mapping[str, Route]) -> None:
         """One that is being switched right now is left to its switch, that of an app destroyed meanwhile to nobody."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 
 from paasd.apps import Apps
 from paasd.changes import Changes
@@ -24,6 +25,9 @@ from paasd.run.instances import Instances
 _log = logging.getLogger(__name__)
 
 _INTERVAL = 3.0
+_WHOLE_INTERVAL = 60.0
+"""Seconds between two looks at all instances that are watched. The engine tells of those that end, but a moment may
+pass before it is listened to."""
 _CRASHES = 3
 _LEAST_REQUESTS, _LEAST_ERRORS = 20, 10
 _LEAST_SHARE, _TIMES = 0.05, 3.0
@@ -60,31 +64,54 @@ class Watch:
         self._driver = driver
         self._edge = edge
         self._changes = changes
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stirred: set[str] = set()
+        """Ids of apps whose instances ended or started since the last look."""
+        self._looked_at: frozenset[str] = frozenset()
+        """Ids of the deployments whose instances that look was at."""
+        self._whole_at = 0.0
+        """When all are looked at again, on the monotonic clock."""
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._loop())
+        self._tasks = [asyncio.create_task(work()) for work in (self._loop, self._listen)]
 
     async def stop(self) -> None:
-        if self._task:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                async for event in self._driver.events():
+                    if event.action in ("die", "start"):  # an end is counted when the engine starts it again
+                        self._stirred.add(event.app_id)
+            except PaasdError:
+                pass  # the reconciler says so
+            except Exception:
+                _log.exception("listening to the engine failed")
+            self._looked_at = frozenset()
+            await asyncio.sleep(1)
 
     async def _loop(self) -> None:
         while True:
             await asyncio.sleep(_INTERVAL)
             try:
                 await self.look()
+                continue
             except PaasdError as error:
                 _log.warning("releases cannot be watched right now: %s", error.detail)
             except Exception:
                 _log.exception("watching releases failed")
+            self._looked_at = frozenset()
 
     async def look(self) -> None:
         """Once at everything that is watched."""
         watched = await self._deployments.watched()
+        stirred, self._stirred = self._stirred, set()
         if not watched:
             return
+        known = self._known()
         counters = await self._edge.counters()
         apps = {app.id: app for app in await self._apps.all()}
         for deployment in watched:
@@ -92,18 +119,31 @@ class Watch:
             if app.release_id != deployment.release_id or steady() >= (deployment.watch_until or 0):
                 await self._deployments.end_watch(deployment)
                 continue
-            await self._judge(app, deployment, Traffic.of(app.name, counters))
+            reason = None
+            if app.id in stirred or deployment.id not in known:
+                reason = await self._crashes(app)
+            reason = reason or await self._errors(deployment, Traffic.of(app.name, counters))
+            if reason:
+                await self._go_back(app, deployment, reason)
+        self._looked_at = frozenset(deployment.id for deployment in watched)
 
-    async def _judge(self, app: App, deployment: Deployment, traffic: Traffic) -> None:
+    def _known(self) -> frozenset[str]:
+        """Deployments whose instances were looked at, so that the engine has to tell before they are again."""
+        if time.monotonic() >= self._whole_at:
+            self._whole_at = time.monotonic() + _WHOLE_INTERVAL
+            return frozenset()
+        return self._looked_at
+
+    async def _errors(self, deployment: Deployment, traffic: Traffic) -> str | None:
         start = Traffic.at(deployment.baseline)
         if start is None:  # the edge did not tell at the switch
             await self._deployments.set_baseline(deployment, vars(traffic))
             start = traffic
+        new = traffic.since(start)
+        if too_many_errors(new, Traffic()) is None:
+            return None  # few enough, whatever was before
         before = await self._deployments.watched_before(deployment)
-        old = start.since(Traffic.at(before.baseline) if before else None)
-        reason = await self._crashes(app) or too_many_errors(traffic.since(start), old)
-        if reason:
-            await self._go_back(app, deployment, reason)
+        return too_many_errors(new, start.since(Traffic.at(before.baseline) if before else None))
 
     async def _crashes(self, app: App) -> str | None:
         live = {row.name for row in await self._instances.of(app, "live")}

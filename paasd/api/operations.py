@@ -32,7 +32,8 @@ _LOOK = 0.25
 class Body(pydantic.BaseModel):
     """Base of all request bodies: unknown members are refused, so nothing can be assigned by accident."""
 
-    model_config = pydantic.ConfigDict(extra="forbid", strict=True)
+    # A validator is made when the first such body comes: the daemon starts sooner.
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True, defer_build=True)
 
 
 @dataclass

@@ -155,6 +155,10 @@ def explain(cli: Cli, app: str, as_json: bool) -> None:
     cli.console.facts(
         {f"Process {name}": command or "(the image's own)" for name, command in found["process_types"].items()}
     )
+    cli.console.table(
+        ("PROCESS", "INSTANCES", "DECIDED BY"),
+        [(i["process_type"], str(i["count"]), i["origin"]) for i in found["instances"]],
+    )
     cli.console.facts({f"Config var {name}": _need(need) for name, need in found["config_vars"].items()})
     for what in found["unused"]:
         cli.console.print(f"       not used: {what}")

@@ -99,7 +99,9 @@ def _build(parts: Parts) -> list[Resource]:
     stores, build = parts.stores, parts.build
     return [
         BuildsResource(stores.builds, parts.deploy.deployer),
-        BuildSettingsResource(stores.build_settings, build.builder, build.planner, build.repositories),
+        BuildSettingsResource(
+            stores.build_settings, build.builder, build.planner, build.repositories, stores.autoscale_rules
+        ),
         MatrixResource(build.matrix, stores.config_vars, build.repositories),
         RegistryResource(stores.registries, stores.releases),
     ]

@@ -58,5 +58,6 @@ def _lifecycle(base: Base, stores: Stores, build: BuildParts, edge: EdgeParts, d
         deploy.changes,
         edge.routing,
         deploy.switches,
+        stores.entries,
         base.database,
     )

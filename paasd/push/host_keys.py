@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from cryptography.exceptions import InternalError, InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -28,8 +31,22 @@ def ensure(directory: Path) -> list[Path]:
 
 def public_line(path: Path) -> str:
     """`ssh-ed25519 AAAA…` of a host key, as known_hosts has it."""
-    key = load_ssh_private_key(path.read_bytes(), None)
-    return key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+    return read(path).public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+
+
+def read(path: Path) -> Ed25519PrivateKey | RSAPrivateKey:
+    """Raises ValueError or InvalidSignature for one that is no good. Blocking."""
+    key = load_ssh_private_key(path.read_bytes(), None, unsafe_skip_rsa_key_validation=True)
+    if isinstance(key, RSAPrivateKey):
+        # What it is for, instead of a tenth of a second spent on whether its factors are prime.
+        try:
+            signature = key.sign(b"paasd", PKCS1v15(), SHA256())
+        except InternalError as error:
+            raise InvalidSignature from error
+        key.public_key().verify(signature, b"paasd", PKCS1v15(), SHA256())
+    elif not isinstance(key, Ed25519PrivateKey):
+        raise ValueError("it is neither an Ed25519 nor an RSA key")
+    return key
 
 
 def _ensure(path: Path, kind: str) -> Path:
@@ -38,10 +55,10 @@ def _ensure(path: Path, kind: str) -> Path:
     if path.stat().st_mode & 0o077:
         path.chmod(0o600)
     try:
-        load_ssh_private_key(path.read_bytes(), None)
-    except ValueError as error:
+        read(path)
+    except (ValueError, InvalidSignature) as error:
         raise InvalidInput(
-            f"the SSH host key {path} cannot be read: {error}",
+            f"the SSH host key {path} cannot be read: {error or 'it is damaged'}",
             hint="Restore it from a backup; without one, remove the file and a new key is made (clients will notice).",
         ) from error
     return path

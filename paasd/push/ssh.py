@@ -44,7 +44,7 @@ class EmbeddedSsh:
 
     async def start(self) -> None:
         paths = await asyncio.to_thread(host_keys.ensure, self._keys_dir)
-        self._host_keys = load_host_keys(paths)
+        self._host_keys = await asyncio.to_thread(load_host_keys, paths)
         self._listener = _listen(self._config.address, self._config.port)
         self._accepting = asyncio.create_task(self._accept(self._listener))
 

@@ -28,6 +28,8 @@ from paramiko.common import (  # type: ignore[import-untyped]
 from paramiko.kex_curve25519 import KexCurve25519  # type: ignore[import-untyped]
 from paramiko.packet import Packetizer  # type: ignore[import-untyped]
 
+from paasd.push import host_keys
+
 log = logging.getLogger(__name__)
 # Its tracebacks about what strangers send are noise.
 logging.getLogger("paramiko").setLevel(logging.CRITICAL)
@@ -79,12 +81,13 @@ class Front(Protocol):
 
 
 def load_host_keys(paths: list[Path]) -> list[Any]:
-    return [_LOADERS[path.name](filename=str(path)) for path in paths]
+    """Blocking."""
+    return [_LOADERS[path.name](path) for path in paths]
 
 
-_LOADERS: dict[str, Callable[..., Any]] = {
-    "ssh_host_ed25519_key": paramiko.Ed25519Key,
-    "ssh_host_rsa_key": paramiko.RSAKey,
+_LOADERS: dict[str, Callable[[Path], Any]] = {
+    "ssh_host_ed25519_key": lambda path: paramiko.Ed25519Key(filename=str(path)),
+    "ssh_host_rsa_key": lambda path: paramiko.RSAKey(key=host_keys.read(path)),
 }
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from paasd import events
 from paasd.config import HttpConfig
 from paasd.database import Database, Transaction, now
-from paasd.errors import Conflict, NotFound
+from paasd.errors import AlreadyExists, Conflict, NotFound
 from paasd.gateway.policy import BODY, Gateway, policy_text
 from paasd.models import Actor, App, Redirect, Site
 from paasd.route import path_routes
@@ -74,6 +74,11 @@ class Domains:
         """Where an app is reached without any domain of its own."""
         return f"{name}.{self._http.domain}"
 
+    def refuse_reserved(self, name: str) -> None:
+        """Raises AlreadyExists when an app of this name would have paasd's own host name."""
+        if self.default(name).lower() == self._http.panel.lower():
+            raise AlreadyExists(f"{self.default(name)} is the host name of paasd itself", hint="Choose another name.")
+
     @property
     def built_in(self) -> str:
         """The configuration's domain, under which every app has its name."""
@@ -137,9 +142,12 @@ class Domains:
 
     async def change(self, actor: Actor, app: App, add: Sequence[str] = (), remove: Sequence[str] = ()) -> Change:
         """All of it or nothing."""
-        added, removed = _checked(add), _checked(remove)
+        added = _checked(add)
         async with self._database.transaction() as tx:
-            if missing := [name for name in removed if name not in await _own(tx, app)]:
+            own = await _own(tx, app)
+            # What was taken by an older grammar must be able to go.
+            removed = [name if name in own else domain_name(name) for name in dict.fromkeys(remove)]
+            if missing := [name for name in removed if name not in own]:
                 raise NotFound(
                     f"{app.name} has no domain {both(missing[0])}", hint=f"List them with: domains:list {app.name}"
                 )

@@ -4,6 +4,8 @@ instances are asked every few seconds."""
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import re
 import socket
 from collections.abc import Mapping
@@ -32,7 +34,10 @@ async def status_of(address: str, port: int, path: str, headers: Mapping[str, st
     loop = asyncio.get_running_loop()
     with socket.socket() as connection:
         connection.setblocking(False)
-        await loop.sock_connect(connection, (address, port))
+        # A network on this machine has answered by the time the call returns, so sending is tried at once; when it has
+        # not, or refuses, sending waits or fails.
+        if (code := connection.connect_ex((address, port))) not in (0, errno.EINPROGRESS):
+            raise OSError(code, os.strerror(code))
         await loop.sock_sendall(connection, request)
         answer = b""
         while b"\r\n" not in answer and len(answer) < _LONGEST and (piece := await loop.sock_recv(connection, 4096)):

@@ -86,14 +86,12 @@ class Repositories:
 
     def locks(self, app: App) -> list[str]:
         """Lock files of Git in the app's repository."""
-        return [str(path) for path in self._find(f"{app.id}.git/**/*.lock")]
+        return [str(path) for path in _locks_in(self.path(app))]
 
     def _sweep(self, lock_age: float, quarantine_age: float) -> None:
         # receive-pack killed with SIGKILL leaves its quarantine behind and no ref to it.
-        quarantines, locks = (
-            list(self._find("*.git/objects/tmp_objdir-incoming-*")),
-            list(self._find("*.git/**/*.lock")),
-        )
+        quarantines = list(self._find("*.git/objects/tmp_objdir-incoming-*"))
+        locks = [lock for repository in self._root.glob("*.git") for lock in _locks_in(repository)]
         self._seen = {path: seen for path in (*quarantines, *locks) if (seen := self._look_at(path))}
         for leftover in quarantines:
             if self._age(leftover) >= quarantine_age:
@@ -147,7 +145,25 @@ class Repositories:
 
 def _replace(path: Path, text: str, mode: int = 0o600) -> None:
     """Git may be reading it."""
+    if _holds(path, text, mode):
+        return
     temporary = path.with_name(f"{path.name}.new")
     temporary.write_text(text)
     temporary.chmod(mode)
     temporary.replace(path)
+
+
+def _holds(path: Path, text: str, mode: int) -> bool:
+    try:
+        return path.read_text() == text and path.stat().st_mode & 0o777 == mode
+    except (OSError, ValueError):
+        return False
+
+
+def _locks_in(repository: Path) -> Iterator[Path]:
+    """Lock files of Git, looked for everywhere but among the objects, which are most of a repository and are written
+    without locks. What Git removes meanwhile is passed over."""
+    for folder, folders, names in os.walk(repository):
+        if os.path.dirname(folder) == str(repository) and os.path.basename(folder) == "objects":
+            folders[:] = [name for name in folders if name == "info"]
+        yield from (Path(folder, name) for name in names if name.endswith(".lock"))

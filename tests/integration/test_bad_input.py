@@ -124,7 +124,12 @@ def stored(box: Box) -> dict[str, Any]:
         "apps": box.api("GET", "/apps")["items"],
         "repositories": sorted(p.name for p in (box.data / "repositories").iterdir()),
         "sites": sorted((p.name, p.read_text()) for p in (box.data / "edge" / "sites").glob("*")),
-        "edge": [(box.data / "edge" / name).read_text() for name in ("nginx.conf", "hosts.txt", "policies.txt")],
+        # The tables are written with the first app.
+        "edge": sorted(
+            (path.name, path.read_text())
+            for path in (box.data / "edge").iterdir()
+            if path.name in ("nginx.conf", "hosts.txt", "policies.txt")
+        ),
         # That a session was refused is the one thing that is written down.
         "event": max(e["id"] for e in box.api("GET", "/events?limit=200")["items"] if e["type"] != "ssh.refused"),
     }
@@ -324,6 +329,23 @@ def test_domains(box: Box, domain: str) -> None:
     status, problem = api(box, "POST", "/apps/victim/domains", {"names": [domain]})
     assert status == 422, problem
     assert problem["detail"].isprintable() and problem["hint"]
+    assert box.get("victim", host="victim.test").text == "victim"
+
+
+@pytest.mark.usefixtures("victim", "unchanged")
+@pytest.mark.parametrize("domain", BAD_DOMAINS, ids=ascii)
+def test_redirects_and_global_domains(box: Box, domain: str) -> None:
+    for path, body in (
+        ("/apps/victim/redirects", {"host": domain, "to": "https://a.test"}),
+        ("/apps/victim/redirects", {"host": "old.a.test", "to": f"{domain};"}),
+        ("/apps/victim/redirects", {"host": "old.a.test", "to": f"https://{domain};x/"}),
+        ("/apps/victim/redirects", {"host": "old.a.test", "to": f"https://a.test/{domain} {{}}"}),
+        ("/apps/victim/routes", {"prefix": f"/{domain};{{}}", "app": "victim"}),
+        ("/global-domains", {"names": [f"{domain};"]}),
+    ):
+        status, problem = api(box, "POST", path, body)
+        assert status == 422, (body, problem)
+        assert problem["detail"].isprintable() and problem["hint"]
     assert box.get("victim", host="victim.test").text == "victim"
 
 

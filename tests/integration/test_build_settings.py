@@ -140,6 +140,38 @@ def test_app_json_says_which_config_vars_are_needed(box: Box) -> None:
     assert json.loads(box.ssh("config:show", "needy", "--json").out) == config
 
 
+def test_it_is_told_who_decides_how_many_instances_there_are(box: Box) -> None:
+    formation = {"web": {"quantity": 2}, "worker": {"quantity": 1}}
+    procfile = "web: python app.py\nworker: sleep 3600\nmail: sleep 3600\nclock: sleep 3600\n"
+    files = PYTHON | {"Procfile": procfile, "app.json": json.dumps({"formation": formation})}
+    assert box.push(box.repository(files), "counted").status == 0
+
+    def told() -> dict[str, tuple[int, str]]:
+        found = json.loads(box.ssh("config:explain", "counted", "--json").out)["instances"]
+        return {i["process_type"]: (i["count"], i["origin"]) for i in found}
+
+    assert told() == {
+        "web": (2, "app.json formation"),
+        "worker": (1, "app.json formation"),
+        "mail": (0, "default"),
+        "clock": (0, "default"),
+    }
+    assert box.ssh("ps:scale", "counted", "web=1", "mail=1").status == 0
+    assert box.ssh("autoscale:set", "counted", "clock", "min=1", "max=3", "cpu=70").status == 0
+    assert told() | {"clock": (0, "")} == {
+        "web": (1, "ps:scale, over app.json: 2"),
+        "worker": (1, "app.json formation"),
+        "mail": (1, "ps:scale"),
+        "clock": (0, ""),
+    }
+    assert told()["clock"][1] == "autoscaling from 1 to 3"
+    report = json.loads(box.ssh("ps:report", "counted", "--json").out)
+    assert {name: report["scale"][name] for name in ("web", "worker", "mail")} == {"web": 1, "worker": 1, "mail": 1}
+    live = {i["instance"] for i in report["instances"] if i["duty"] == "live"}
+    assert {"web.1", "worker.1", "mail.1"} <= live and "web.2" not in live, "formation still speaks for the worker"
+    assert "ps:scale, over app.json: 2" in box.ssh("config:explain", "counted").out
+
+
 def test_a_dockerfile_gets_arguments_and_a_stage(box: Box) -> None:
     dockerfile = (
         f"{DOCKERFILE.replace('paasd/python:3.13', 'paasd/python:3.13 AS made')}ARG WORD=none\n"

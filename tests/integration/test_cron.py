@@ -120,6 +120,29 @@ def test_entries_of_app_json_follow_the_live_release(cron_box: Box, repository: 
     assert {e["command"] for e in entries(box, app).values()} == {"echo hourly", "echo nightly"}
 
 
+def test_a_clone_has_the_entries_too_and_numbers_of_its_own(cron_box: Box, app: str) -> None:
+    box = cron_box
+    daily = add(box, app, "echo daily", "--timezone", "Asia/Tokyo", "--concurrency", "forbid")
+    paused = add(box, app, "echo paused")
+    ok(box, "cron:suspend", app, str(paused))
+    try:
+        ok(box, "apps:clone", app, "clock-two")
+        copied = eventually(lambda: found if len(found := entries(box, "clock-two")) == 4 else {})
+        assert sorted(copied) == [1, 2, 3, 4]
+        mine = {e["command"]: e for e in entries(box, app).values()}
+        for command in ("echo daily", "echo paused"):
+            (copy,) = (e for e in copied.values() if e["command"] == command)
+            facts = ("schedule", "timezone", "concurrency", "origin", "suspended", "next_at")
+            assert {k: copy[k] for k in facts} == {k: mine[command][k] for k in facts}
+        assert {e["command"] for e in copied.values() if e["origin"] == "app.json"} == {"echo hourly", "echo nightly"}
+        ok(box, "cron:run", "clock-two", str(min(copied)))
+        assert history(box, "clock-two", min(copied))[0]["status"] == "succeeded"
+    finally:
+        box.ssh("apps:destroy", "clock-two", "--force")
+        for number in (daily, paused):
+            ok(box, "cron:remove", app, str(number))
+
+
 def test_a_schedule_that_is_none_rejects_the_push(cron_box: Box, app: str) -> None:
     done = cron_box.push(cron_box.repository(files({"command": "x", "schedule": "61 * * * *"})), "wrong")
     assert done.status != 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -136,6 +136,14 @@ def test_global_domains_reach_every_app_at_once(bare: Box) -> None:
     assert bare.json("domains:report", "--global") == {"items": ["all.test"], "built_in": "localhost"}
     ok(bare, "domains:clear-global")
     assert bare.get("", host="shop.all.test").status == 404 and text(bare, "shop.localhost").startswith("shop ")
+
+
+def test_nobody_gets_the_host_name_of_paasd_itself(new_box: Callable[..., Box]) -> None:
+    box = new_box('[http]\npanel = "panel.localhost"\n').start()
+    ok(box, "apps:create", "shop")
+    for words in (("apps:create", "panel"), ("apps:rename", "shop", "panel")):
+        assert "paasd itself" in refused(box, *words)
+    assert [each["name"] for each in box.json("apps:list")] == ["shop"]
 
 
 def test_where_names_point_is_said_and_refuses_nothing(bare: Box) -> None:

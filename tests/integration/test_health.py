@@ -23,6 +23,7 @@ _SERVER = """
 import http.server, os, sys, threading, time
 
 state = {"/ready": 200, "/live": 200, "hang": False}
+asked = []
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -30,6 +31,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         if state["hang"]:
             time.sleep(3600)
+        asked.append(self.path)
         if self.path.startswith("/set/"):
             _, _, name, status = self.path.split("/")
             state["/" + name] = int(status)
@@ -38,7 +40,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         status = state.get(self.path, 200)
         if self.path == "/header" and self.headers.get("X-Check") != "yes":
             status = 403
-        body = b"hello"
+        body = str(asked.count("/ready")).encode() if self.path == "/asked" else b"hello"
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -100,6 +102,16 @@ def report(box: Box, name: str) -> dict[str, dict[str, Any]]:
 
 def kinds(box: Box, name: str) -> list[str]:
     return [event["type"] for event in box.json("events", name)]
+
+
+def asked(box: Box, name: str) -> int:
+    """How often somebody wanted /ready of web.1."""
+    connection = http.client.HTTPConnection(instances(box, name)[0]["address"], 5000, timeout=5)
+    try:
+        connection.request("GET", "/asked")
+        return int(connection.getresponse().read())
+    finally:
+        connection.close()
 
 
 def event(box: Box, name: str, kind: str) -> dict[str, Any]:
@@ -166,6 +178,21 @@ def test_a_hanging_instance_is_restarted_while_the_other_serves(box: Box, name: 
     assert report(box, name)["web.1"]["restarts"] == 1
     assert ask(first, "/") == 200
     assert box.differences() == []
+
+
+def test_checks_that_ask_the_same_are_answered_by_one_request(box: Box, name: str) -> None:
+    pushed(box, name, {"web": [{**_LIVE, "path": "/ready"}, _READY]})
+    before = asked(box, name)
+
+    def lengths() -> list[int]:
+        return [len(check["history"]) for check in report(box, name)["web.1"]["checks"] if check["type"] != "startup"]
+
+    eventually(lambda: min(lengths()) >= 5)
+    live, ready = lengths()
+    assert abs(live - ready) <= 1
+    assert asked(box, name) - before <= max(live, ready) + 1
+    ask(instances(box, name)[0], "/set/ready/503")
+    eventually(lambda: "instance.unhealthy" in kinds(box, name) and "instance.unready" in kinds(box, name))
 
 
 def test_commands_headers_content_and_listening(box: Box, name: str) -> None:

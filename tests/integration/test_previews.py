@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sqlite3
 from collections.abc import Iterator
 
@@ -117,6 +118,23 @@ def test_a_preview_expires(box: Box, repository: Repository) -> None:
     eventually(lambda: box.json("previews", "shop")["items"] == [])
     eventually(lambda: box.get("short--shop").status == 404)
     assert box.push(repository, "shop", "HEAD:other").status == 0
+
+
+def test_a_preview_runs_the_schedule_of_its_branch_and_nothing_that_was_added_to_its_app(
+    box: Box, repository: Repository
+) -> None:
+    ok(box, "previews:enable", "shop", "--limit", "9")
+    ok(box, "cron:add", "shop", "@daily", "echo of-the-app")
+    try:
+        schedule = [{"command": "echo of-the-branch", "schedule": "@daily"}]
+        repository.commit(answering("timed") | {"app.json": json.dumps({"cron": schedule})})
+        assert box.push(repository, "shop", "HEAD:timed").status == 0
+        commands = eventually(lambda: [entry["command"] for entry in box.json("cron:list", "timed--shop")])
+        assert commands == ["echo of-the-branch"]
+        assert [entry["command"] for entry in box.json("cron:list", "shop")] == ["echo of-the-app"]
+    finally:
+        ok(box, "previews:destroy", "shop", "timed")
+        ok(box, "cron:remove", "shop", str(box.json("cron:list", "shop")[0]["number"]))
 
 
 def test_a_preview_lets_in_nobody_whom_its_app_keeps_out(box: Box, repository: Repository) -> None:

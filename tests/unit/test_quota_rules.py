@@ -156,13 +156,15 @@ async def test_a_stopped_app_uses_nothing_until_it_is_started(limited: Limited) 
         await limited.begin(app, release)
 
 
-async def test_formation_counts_until_somebody_scales(limited: Limited) -> None:
+async def test_formation_counts_for_what_nobody_scaled(limited: Limited) -> None:
     app = await limited.live(await limited.apps.create(limited.admin, "blog"), "web", "worker")
     async with limited.database.transaction() as tx:
         await tx.execute("DROP TRIGGER releases_are_immutable")
         await tx.execute("UPDATE releases SET app_json = ?", json.dumps({"formation": {"web": 2, "worker": 1}}))
     assert await limited.used("memory") == 300 * MIB
-    await limited.apps.set_scale(limited.admin, app, {"web": 1})
+    app = await limited.apps.set_scale(limited.admin, app, {"web": 1})
+    assert await limited.used("memory") == 200 * MIB
+    await limited.apps.set_scale(limited.admin, app, {"worker": 0})
     assert await limited.used("memory") == 100 * MIB
 
 

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from paasd.api.operations import Body, Call, Operation
+from paasd.apps import count_origin, wanted_counts
+from paasd.autoscale_rules import AutoscaleRules
 from paasd.build.builder import Builder
-from paasd.build.decision import Planner
+from paasd.build.decision import Decision, Planner
 from paasd.build_settings import KEYS, BuildSettings
 from paasd.errors import Conflict
 from paasd.identity.policy import Action
@@ -30,11 +32,19 @@ async def pushed(repositories: Repositories, app: App) -> Checkout:
 
 
 class BuildSettingsResource:
-    def __init__(self, settings: BuildSettings, builder: Builder, planner: Planner, repositories: Repositories) -> None:
+    def __init__(
+        self,
+        settings: BuildSettings,
+        builder: Builder,
+        planner: Planner,
+        repositories: Repositories,
+        rules: AutoscaleRules,
+    ) -> None:
         self._settings = settings
         self._builder = builder
         self._planner = planner
         self._repositories = repositories
+        self._rules = rules
 
     def operations(self) -> Sequence[Operation]:
         path, read, change = "/apps/{app}/build-settings", Action.APP_READ, Action.APP_CONFIGURE
@@ -72,12 +82,25 @@ class BuildSettingsResource:
             ],
             "reasons": list(decision.plan.reasons),
             "process_types": {p.name: p.command for p in decision.process_types},
+            "instances": await self._instances(call.app, decision),
             "config_vars": {
                 name: {"required": need.required, "generated": need.generated, "description": need.description}
                 for name, need in decision.manifest.config_vars.items()
             },
             "unused": list(decision.manifest.unused),
         }
+
+    async def _instances(self, app: App, decision: Decision) -> list[dict[str, Any]]:
+        """How many of each process type, and who says so."""
+        formation, rules = decision.manifest.kept.get("formation", {}), await self._rules.of(app)
+        names = [process.name for process in decision.process_types]
+        found = []
+        for name, count in wanted_counts(names, app.scale, formation).items():
+            rule, origin = rules.get(name), count_origin(name, app.scale, formation)
+            if rule is not None:
+                origin = f"autoscaling from {rule.least} to {rule.most}"
+            found.append({"process_type": name, "count": count, "origin": origin})
+        return found
 
     async def clear(self, call: Call) -> dict[str, Any]:
         await self._builder.forget_cache(call.app)

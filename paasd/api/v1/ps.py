@@ -10,7 +10,7 @@ from aiohttp import web
 from paasd.api.operations import Body, Call, Operation
 from paasd.api.v1.shapes import instant
 from paasd.api.v1.terminal import conversation, converse, terminal_of, words
-from paasd.apps import Apps, count_of
+from paasd.apps import Apps, wanted_counts
 from paasd.changes import Changes
 from paasd.drivers.base import Driver
 from paasd.enter import Enter
@@ -19,7 +19,7 @@ from paasd.forward import Forwarded, Forwards
 from paasd.identity.policy import Action
 from paasd.models import Instance, InstanceState
 from paasd.release import Releases
-from paasd.run.instances import RELEASE_TASK, InstanceRow, Instances
+from paasd.run.instances import InstanceRow, Instances
 
 _ENTER = (
     "Run a command inside a running instance (WebSocket); `command=` JSON list, whose first word may name the instance;"
@@ -78,12 +78,14 @@ class PsResource:
         release = await self._releases.current(call.app)
         actual = {instance.name: instance for instance in await self._driver.list(call.app.id)}
         rows = await self._instances.of(call.app)
-        types = [p.name for p in release.process_types if p.name != RELEASE_TASK] if release else []
+        types = [p.name for p in release.process_types] if release else []
+        formation = release.app_json.get("formation", {}) if release else {}
+        names = dict.fromkeys([*types, *call.app.scale])
         return {
             "stopped": call.app.stopped,
             "asleep": call.app.asleep,
             "release": release.version if release else None,
-            "scale": {name: count_of(call.app.scale, name) for name in dict.fromkeys([*types, *call.app.scale])},
+            "scale": wanted_counts(names, call.app.scale, formation),
             "instances": [_shape(row, actual.get(row.name)) for row in rows],
         }
 

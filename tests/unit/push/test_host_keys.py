@@ -1,3 +1,5 @@
+import base64
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -23,3 +25,21 @@ def test_a_damaged_key_is_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="cannot be read"):
         host_keys.ensure(tmp_path)
     assert keys[0].read_text() == "damaged"
+
+
+def test_a_flipped_bit_of_the_rsa_key_is_seen_wherever_it_matters(tmp_path: Path) -> None:
+    """Numbers of the private key lie behind the public half, which is there twice."""
+    key = host_keys.ensure(tmp_path)[1]
+    line = host_keys.public_line(key)
+    whole = base64.b64decode("".join(key.read_text().splitlines()[1:-1]))
+    refused = 0
+    for at in range(len(whole) * 2 // 3, len(whole) - 40, 37):
+        damaged = bytearray(whole)
+        damaged[at] ^= 0x10
+        text = "\n".join(textwrap.wrap(base64.b64encode(damaged).decode(), 70))
+        key.write_text(f"-----BEGIN OPENSSH PRIVATE KEY-----\n{text}\n-----END OPENSSH PRIVATE KEY-----\n")
+        try:
+            assert host_keys.public_line(host_keys.ensure(tmp_path)[1]) == line
+        except InvalidInput:
+            refused += 1
+    assert refused > 10

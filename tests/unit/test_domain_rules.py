@@ -117,6 +117,14 @@ async def test_setting_replaces_and_orders(store: Store, domains: Domains, blog:
     assert await domains.of(blog) == ["blog.box.test"]
 
 
+async def test_a_name_of_an_older_grammar_can_go(store: Store, domains: Domains, blog: App) -> None:
+    async with store.database.transaction() as tx:
+        await tx.execute("INSERT INTO domains VALUES ('xn--n3h.net', ?, ?, 0)", blog.organization_id, blog.id)
+    assert await domains.of(blog) == ["xn--n3h.net", "blog.box.test"]
+    assert await domains.remove(store.admin, blog, "xn--n3h.net") == "xn--n3h.net"
+    assert await domains.of(blog) == ["blog.box.test"]
+
+
 async def test_a_wildcard_is_no_address(store: Store, domains: Domains, blog: App) -> None:
     await domains.change(store.admin, blog, ["*.blog.example.net"])
     assert (await domains.main(blog), await domains.url(blog)) == ("blog.box.test", "http://blog.box.test")
