@@ -320,3 +320,64 @@ async def test_sticky_cookie_over_https_is_secure(bench: Bench, no_jar: None) ->
     request = f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
     seen = await asyncio.to_thread(handshake, bench.http.https_port, host, send=request)
     assert b"; HttpOnly; SameSite=Lax; Secure\r\n" in seen.answer
+
+
+WHOLE = {
+    "balance__sticky": "on",
+    "breaker__share": "90",
+    "eject__failures": "3",
+    "retries__on": "connect,502,503,504",
+    "timeout__read": "30s",
+    "timeout__stream": "30s",
+}
+
+
+@pytest.mark.parametrize("algorithm", ["least-connections", "ewma", "hash"])
+async def test_switching_under_load_with_a_whole_policy_fails_no_request(bench: Bench, algorithm: str) -> None:
+    endpoints = [await bench.apps.saying(text) for text in ("blue", "green", "red")]
+    host = await bench.serve("blog", *endpoints)
+    await set_policy(bench, "blog", balance__algorithm=algorithm, **WHOLE)
+    enough = asyncio.Event()
+    answers: Counter[tuple[int, str]] = Counter()
+
+    async def keep_asking() -> None:
+        while not enough.is_set():
+            answers[await bench.visitor.get(host)] += 1
+
+    clients = [asyncio.create_task(keep_asking()) for _ in range(8)]
+    for number in range(40):
+        chosen = tuple(endpoint for index, endpoint in enumerate(endpoints) if number % 4 != index)
+        await bench.edge.set_route(Route("blog", chosen, number // 10))
+        if number % 10 == 0:
+            await set_policy(
+                bench, "blog", balance__algorithm=algorithm, **{**WHOLE, "eject__failures": str(number + 1)}
+            )
+        await asyncio.sleep(0.02)
+    enough.set()
+    await asyncio.gather(*clients)
+    assert {status for status, _ in answers} == {200} and answers.total() > 100
+    await bench.in_flight_is({})
+    assert "lua" not in (bench.directory / "logs" / "error.log").read_text()
+
+
+async def test_in_flight_returns_to_zero_with_a_whole_policy(bench: Bench) -> None:
+    async def drop(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+
+    async def busy(request: web.Request) -> web.StreamResponse:
+        await asyncio.sleep(0.2)
+        return web.Response(status=503)
+
+    rude = [await bench.apps.raw(drop) for _ in range(2)]
+    host = await bench.serve("blog", *rude, await bench.apps.start(busy), Endpoint("127.0.0.1", free_port()))
+    await set_policy(bench, "blog", **{**WHOLE, "breaker__least": "1000"})
+    asks = [
+        asyncio.create_task(bench.visitor.get(host, "/", **({"Accept": "text/event-stream"} if number % 2 else {})))
+        for number in range(60)
+    ]
+    await asyncio.sleep(0.1)
+    for task in asks[::3]:
+        task.cancel()
+    await asyncio.gather(*asks, return_exceptions=True)
+    await bench.in_flight_is({})
+    assert "lua" not in (bench.directory / "logs" / "error.log").read_text()
