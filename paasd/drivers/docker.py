@@ -241,7 +241,7 @@ class DockerDriver:
                 found = await self._own(name)
                 if found is not None and found["State"]["Status"] not in ("removing", "dead"):
                     return False
-                await self._gone(name)
+                await self._remove(name)  # an engine that ended over it leaves it dead, and does not go on by itself
         raise EngineConflict(f"the container {name} is being removed and does not go away")
 
     async def _start(self, name: str) -> None:

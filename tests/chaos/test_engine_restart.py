@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from collections.abc import Iterator
@@ -65,6 +66,22 @@ def test_engine_restarted(engine: Engine, box: Box, number: int) -> None:
         engine.start()
     assert_all_runs(box)
     assert [i["address"] for i in box.json("ps:report", "two")["instances"]] == addresses
+
+
+def test_engine_that_ended_over_a_removal(engine: Engine, box: Box) -> None:
+    """It has a dead container then, and does nothing about it by itself."""
+    name = box.json("ps:report", "two")["instances"][0]["name"]
+    id = engine.request("GET", f"/containers/{name}/json")["Id"]
+    engine.end(signal.SIGKILL)
+    try:
+        path = engine.root / "data" / "containers" / id / "config.v2.json"
+        config = json.loads(path.read_text())
+        config["State"] |= {"Running": False, "RemovalInProgress": True}
+        path.write_text(json.dumps(config))
+    finally:
+        engine.start()
+    assert_all_runs(box)
+    assert engine.request("GET", f"/containers/{name}/json")["Id"] != id
 
 
 def test_daemon_started_without_an_engine(engine: Engine, box: Box) -> None:
