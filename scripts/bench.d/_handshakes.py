@@ -36,7 +36,7 @@ async def prepare(edge: Edge, directory: Path, port: int) -> None:
     """A name whose certificate comes out of the shared dictionary, and one whose certificate is in a file; both take
     effect with the next reload."""
     pem = directory / "static.pem"
-    key, chain = _certificate(["shake-lua.localhost", "shake-file.localhost"])
+    key, chain = certificate(["shake-lua.localhost", "shake-file.localhost"])
     pem.write_text(key + chain)
     await edge.set_site(Site("shake-lua", ("shake-lua.localhost",)))
     (directory / "edge" / "sites" / "shake-file.conf").write_text(STATIC_SITE.format(port=port, pem=pem))
@@ -78,7 +78,7 @@ def _load(port: int, host: str, seconds: float) -> int:
         return sum(future.result() for future in [pool.submit(shake) for _ in range(_THREADS)])
 
 
-def _certificate(names: list[str]) -> tuple[str, str]:
+def certificate(names: list[str]) -> tuple[str, str]:
     from tests.tls import Authority
 
     key = new_key("ecdsa")
