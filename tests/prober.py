@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.client
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 from tests.box import Box
@@ -16,9 +18,10 @@ _PAUSE = 0.02
 class Prober:
     """A context manager. One thread keeps its connection alive, another opens a new one each time."""
 
-    def __init__(self, box: Box, app: str) -> None:
-        self._port, self._host = box.http_port, f"{app}.localhost"
-        self._end = threading.Event()
+    def __init__(self, box: Box, app: str, timeout: float = 10) -> None:
+        self._port, self._host, self._timeout = box.http_port, f"{app}.localhost", timeout
+        self._end, self._asking = threading.Event(), threading.Event()
+        self._asking.set()
         self._threads = [threading.Thread(target=self._ask, args=(keep,), daemon=True) for keep in (True, False)]
         self.failures: list[str] = []
         self.pages: list[str] = []
@@ -39,6 +42,15 @@ class Prober:
             thread.join(15)
         self.seconds = time.monotonic() - self._started
 
+    @contextmanager
+    def resting(self) -> Iterator[None]:
+        """Begins no request meanwhile."""
+        self._asking.clear()
+        try:
+            yield
+        finally:
+            self._asking.set()
+
     def assert_unbroken(self) -> None:
         assert self.failures == []
         assert len(self.pages) >= 20 * self.seconds, (len(self.pages), self.seconds)
@@ -46,6 +58,7 @@ class Prober:
     def _ask(self, keep: bool) -> None:
         connection = self._connection()
         while not self._end.is_set():
+            self._asking.wait()
             try:
                 connection.request("GET", "/", headers={"Host": self._host})
                 response = connection.getresponse()
@@ -64,4 +77,4 @@ class Prober:
         connection.close()
 
     def _connection(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection("127.0.0.1", self._port, timeout=10)
+        return http.client.HTTPConnection("127.0.0.1", self._port, timeout=self._timeout)

@@ -1,9 +1,10 @@
 """Deploys and faults at random: what a seed gives is told by `scripts/chaos --minutes N --seed S`.
 
-Three apps on an engine of the storm's own, a prober for each, and one action after the other, many of them with a
-fault: the daemon killed in the middle, a call over one of its borders that fails or whose answer is lost, the engine
-stopped or killed. In the end nothing acknowledged may be gone, nothing may be left over, and no request may have failed
-but those that came while the engine, which runs the apps, was down.
+Three apps on an engine of the storm's own, a prober for each, and one action after the other (pushes, rollbacks,
+scaling, config vars, sleep), many of them with a fault: the daemon killed in the middle, a call over one of its
+borders that fails or whose answer is lost, the engine stopped or killed. In the end nothing acknowledged may be gone,
+nothing may be left over, and no request may have failed but those that came while the engine, which runs the apps,
+was down.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ _PROCFILE = "web: exec httpd -f -p 0.0.0.0:$PORT -h /www\nworker: exec sleep 360
 _DOCKERFILE = f"FROM {TEST_IMAGE}\nCOPY index.html /www/\n"
 _MOST_CALLS = 40
 _SETTLE = 90.0
+_HOLD = 60.0
+"""Seconds that requests to a sleeping app may wait: a daemon may have to be started first."""
 
 
 @dataclass
@@ -50,6 +53,7 @@ class Target:
 class Report:
     deploys: int = 0
     refused: int = 0
+    sleeps: int = 0
     faults: int = 0
     failed_requests: list[str] = field(default_factory=list)
     orphans: list[str] = field(default_factory=list)
@@ -58,7 +62,8 @@ class Report:
 
     def __str__(self) -> str:
         return (
-            f"deploys {self.deploys} (and {self.refused} refused) · faults {self.faults} · requests {self.requests}\n"
+            f"deploys {self.deploys} (and {self.refused} refused) · sleeps {self.sleeps} · faults {self.faults}"
+            f" · requests {self.requests}\n"
             f"failed requests {len(self.failed_requests)} · orphans {len(self.orphans)}"
             f" · lost acknowledged writes {len(self.lost)}"
         )
@@ -118,7 +123,7 @@ class Storm:
             *[self._push] * 5,
             *[self._bad_push] * 2,
             *[self._rollback] * 2,
-            *(self._scale, self._configure, self._configure, self._restart),
+            *(self._scale, self._configure, self._configure, self._restart, self._sleep, self._sleep),
         )
         action, target = self._random.choice(actions), self._random.choice(self._targets)
         fault = self._random.choice((None, None, self._kill_daemon, self._break_call, self._break_call))
@@ -170,6 +175,17 @@ class Storm:
     def _restart(self, target: Target) -> None:
         if self._box.ssh("ps:restart", target.name).status == 0:
             self.report.deploys += 1
+
+    def _sleep(self, target: Target) -> None:
+        """It is refused while the last request still counts. The first ones that come then wake the app, and wait."""
+        with target.prober.resting():
+            for _ in range(10):
+                if self._box.ssh("sleep:now", target.name).status == 0:
+                    self.report.sleeps += 1
+                    break
+                time.sleep(0.2)
+        if self._random.random() < 0.3:
+            self._box.ssh("ps:wake", target.name)
 
     def _configure(self, target: Target) -> None:
         value = str(self._random.randrange(10**9))
@@ -230,7 +246,9 @@ class Storm:
         repository = self._box.repository(files)
         done = self._box.push(repository, name)
         assert done.status == 0, done.all
-        return Target(name, repository, Prober(self._box, name), f"{name} 0")
+        done = self._box.ssh("sleep:set", name, "after=1h", f"hold={_HOLD:g}s")
+        assert done.status == 0, done.all
+        return Target(name, repository, Prober(self._box, name, _HOLD + 10), f"{name} 0")
 
     def _settle(self) -> None:
         def agrees() -> bool:
