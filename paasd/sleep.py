@@ -20,7 +20,7 @@ from paasd.config import RunConfig
 from paasd.database import Database, now
 from paasd.deploy_settings import DeploymentSettings
 from paasd.drivers.base import Driver
-from paasd.errors import EngineUnavailable, PaasdError
+from paasd.errors import EngineError, EngineUnavailable, PaasdError
 from paasd.models import App, Release
 from paasd.release import Releases
 from paasd.revival import Revival
@@ -171,7 +171,7 @@ class Sleep:
         deadline = time.monotonic() + settings.start_timeout
 
         async def bring_up(row: InstanceRow) -> None:
-            if not await self._driver.resume(row.name):
+            if not await self._resumes(row):
                 _log.warning("%s was not kept; it is made anew", row.name)
                 await self._driver.stop(row.name, 1)
                 await self._revival.start(app, row)
@@ -184,6 +184,16 @@ class Sleep:
                     group.create_task(bring_up(row))
         except* PaasdError as errors:
             raise next(error for error in errors.exceptions if isinstance(error, PaasdError)) from None
+
+    async def _resumes(self, row: InstanceRow) -> bool:
+        """False also when the engine will not: one that died while it started a container never starts that again."""
+        try:
+            return await self._driver.resume(row.name)
+        except EngineUnavailable:
+            raise
+        except EngineError as error:
+            _log.warning("%s cannot be woken: %s", row.name, error.detail)
+            return False
 
     async def _write_down(
         self, app: App, rows: Sequence[InstanceRow], since: float | None, kind: str, **data: object

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -31,6 +32,8 @@ from paasd.drivers.docker_ports import host_ports, ports_in
 from paasd.drivers.docker_usage import UsageReader
 from paasd.errors import EngineConflict, EngineError, EngineNotFound, EngineUnavailable
 from paasd.models import Instance, InstanceSpec, LogLine
+
+_log = logging.getLogger(__name__)
 
 _REMOVAL_TIMEOUT = 30.0
 _INSPECTIONS = 8
@@ -267,8 +270,8 @@ class DockerDriver:
         """Remove what a failed start left; its own failure must not hide the first one."""
         try:
             await self._remove(name)
-        except EngineError:
-            return
+        except EngineError as error:
+            _log.warning("%s, which does not start, cannot be removed: %s", name, error.detail)
 
     async def _remove(self, name: str) -> None:
         try:

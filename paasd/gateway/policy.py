@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from paasd.app_settings import AppSettings, Family, Key, matching
 from paasd.database import Database
-from paasd.gateway import addresses, balancing, breaker, ejection, retries, timeouts
+from paasd.gateway import addresses, balancing, breaker, ejection, headers, retries, timeouts
 from paasd.gateway.parts import Part, Values
 from paasd.models import Actor, App
 
@@ -20,6 +20,7 @@ PARTS: tuple[Part, ...] = (
     ejection.PART,
     retries.PART,
     timeouts.PART,
+    headers.PART,
 )
 BODY = "body-size"
 _BODY_SIZE = re.compile(r"[1-9][0-9]{0,5}[kKmMgG]")

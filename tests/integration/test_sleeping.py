@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import shutil
 import signal
 import subprocess
 import threading
@@ -207,6 +208,17 @@ def _status(box: Box, name: str) -> int:
         return box.get(name, timeout=30).status
     except OSError:
         return 0
+
+
+def test_an_instance_that_the_engine_does_not_start_again_is_made_anew(box: Box, sleepy: str) -> None:
+    """As it happens when the engine dies in the middle of a start: it takes the task for one that is there already."""
+    put_to_sleep(box, sleepy)
+    broken = next(i["name"] for i in box.json("ps:report", sleepy)["instances"] if i["instance"] == "web.1")
+    shutil.rmtree(docker("GET", f"/containers/{broken}/json")["GraphDriver"]["Data"]["UpperDir"])
+    assert box.get(sleepy, timeout=30).status == 200
+    assert f"{broken} cannot be woken" in box.log()
+    assert set(states(box, sleepy).values()) == {"running"}
+    box.settles()
 
 
 def test_a_daemon_killed_while_somebody_is_held(box: Box, sleepy: str) -> None:

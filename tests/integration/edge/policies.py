@@ -10,7 +10,8 @@ from tests.integration.edge.conftest import Bench
 
 
 async def set_policy(bench: Bench, app: str, more: Mapping[str, object | None] | None = None, **settings: str) -> None:
-    """`balance__sticky="on"` sets balance.sticky; nothing takes the policy away. `more`: other parts."""
-    values = {name.replace("__", "."): value for name, value in settings.items()}
+    """`balance__sticky="on"` sets balance.sticky, `request_id` request-id; nothing takes the policy away. `more`: other
+    parts."""
+    values = {name.replace("__", ".").replace("_", "-"): value for name, value in settings.items()}
     text = policy_text({key: KEYS[key].check(value) for key, value in values.items()}, more)
     await bench.edge.set_site(Site(app, (f"{app}.test",), policy=text))
