@@ -8,7 +8,8 @@ from collections.abc import Mapping
 
 from paasd.app_settings import AppSettings, Family, Key, matching
 from paasd.database import Database
-from paasd.gateway import addresses, balancing, breaker, ejection, headers, retries, timeouts
+from paasd.errors import InvalidInput
+from paasd.gateway import addresses, balancing, breaker, cors, ejection, headers, retries, rewrite, timeouts, trace
 from paasd.gateway.parts import Part, Values
 from paasd.models import Actor, App
 
@@ -21,6 +22,9 @@ PARTS: tuple[Part, ...] = (
     retries.PART,
     timeouts.PART,
     headers.PART,
+    cors.PART,
+    rewrite.PART,
+    trace.PART,
 )
 BODY = "body-size"
 _BODY_SIZE = re.compile(r"[1-9][0-9]{0,5}[kKmMgG]")
@@ -44,6 +48,14 @@ class Gateway:
 
     async def change(self, actor: Actor, app: App, changes: Mapping[str, str | None]) -> None:
         """All changes or none; None or an empty value takes a setting away. Raises InvalidInput."""
+        family, before = self._settings.family, await self.values(app)
+        checked = {key: family.checked(key, value) if value else None for key, value in changes.items()}
+        wanted = {key: value for key, value in {**before, **checked}.items() if value}
+        try:
+            for part in PARTS:
+                part.check(wanted)
+        except ValueError as error:
+            raise InvalidInput(str(error), hint=f"See what is set: edge:report {app.name}") from None
         await self._settings.change(actor, app, changes)
 
 

@@ -19,6 +19,9 @@ local answers = {
     [504] = {file = "app-slow.html", code = "app-slow", detail = "The app did not answer in time."},
     ["not-ready"] = {file = "no-instance.html", code = "not-ready", detail = "The app's own site is not ready yet."},
     denied = {file = "denied.html", code = "denied", detail = "This address may not ask this app."},
+    ["cross-origin"] = {
+        file = "cross-origin.html", code = "cross-origin", detail = "Scripts of that origin may not use this app.",
+    },
     ["breaker-open"] = {
         file = "breaker-open.html", code = "breaker-open", detail = "The app failed too often; try again in a moment.",
     },
