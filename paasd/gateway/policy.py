@@ -9,7 +9,20 @@ from collections.abc import Mapping
 from paasd.app_settings import AppSettings, Family, Key, matching
 from paasd.database import Database
 from paasd.errors import InvalidInput
-from paasd.gateway import addresses, balancing, breaker, cors, ejection, headers, retries, rewrite, timeouts, trace
+from paasd.gateway import (
+    addresses,
+    balancing,
+    breaker,
+    cors,
+    ejection,
+    headers,
+    maintenance,
+    pages,
+    retries,
+    rewrite,
+    timeouts,
+    trace,
+)
 from paasd.gateway.parts import Part, Values
 from paasd.models import Actor, App
 
@@ -25,6 +38,8 @@ PARTS: tuple[Part, ...] = (
     cors.PART,
     rewrite.PART,
     trace.PART,
+    maintenance.PART,
+    pages.PART,
 )
 BODY = "body-size"
 _BODY_SIZE = re.compile(r"[1-9][0-9]{0,5}[kKmMgG]")
@@ -63,4 +78,13 @@ def policy_text(values: Values, more: Mapping[str, object | None] | None = None)
     """JSON of all parts, with `more` that are not settings; empty when there are none."""
     parts = {part.name: part.policy(values) for part in PARTS} | dict(more or {})
     found = {name: part for name, part in parts.items() if part is not None}
+    return _json(found)
+
+
+def pages_text(values: Values) -> str:
+    """JSON of the pages that an app has in place of the edge's own; empty when there are none."""
+    return _json(pages.pages(values))
+
+
+def _json(found: Mapping[str, object]) -> str:
     return json.dumps(found, separators=(",", ":"), sort_keys=True) if found else ""

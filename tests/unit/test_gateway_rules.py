@@ -7,7 +7,7 @@ import json
 import pytest
 
 from paasd.gateway.cors import check
-from paasd.gateway.policy import KEYS, policy_text
+from paasd.gateway.policy import KEYS, pages_text, policy_text
 
 
 def policy(**settings: str) -> dict[str, object]:
@@ -241,3 +241,25 @@ def test_everybody_with_credentials_is_refused() -> None:
     check({"cors.origins": "https://a.example", "cors.credentials": "on"})
     check({"cors.origins": "*", "cors.credentials": "off"})
     assert "credentials" not in str(policy(cors__origins="*", cors__credentials="on"))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [" ", "a\x00b", "a\x1bb", "a\ud800", "ä" * 8193, "x" * 16385],
+    ids=["empty", "nul", "escape", "half", "ä", "x"],
+)
+def test_what_is_no_page_is_refused(value: str) -> None:
+    for key in ("maintenance.page", "error-page.502"):
+        with pytest.raises(ValueError):
+            KEYS[key].check(value)
+
+
+def test_pages() -> None:
+    page = "<p>\t日本\r\n" + "x" * 100
+    values = {key: KEYS[key].check(page) for key in ("maintenance.page", "error-page.504")}
+    assert json.loads(pages_text(values)) == {"maintenance": page, "504": page}
+    assert pages_text({}) == "" and policy_text(values) == ""
+    assert policy(maintenance="on", maintenance__allow="192.0.2.1") == {
+        "maintenance": {"allow": ["192.0.2.1/32"], "seconds": 60}
+    }
+    assert policy(maintenance="off", maintenance__allow="192.0.2.1") == {}
