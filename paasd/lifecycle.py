@@ -157,7 +157,7 @@ class Lifecycle:
             await self._config_vars.change(actor, copy, changes)
             await self._apps.set_checks(actor, copy, await self._apps.checks(app))
             async with self._database.transaction() as tx:
-                await copy_settings(tx, app, copy)
+                await copy_settings(tx, app, copy, without=("maintenance",))
             await self.set_site(copy)  # it was made before, and the settings may keep clients out
             await self._entries.copy(actor, app, copy)
             if app.scale:

@@ -402,6 +402,8 @@ class Site:
     """PEM of the authorities that clients need a certificate of; empty lets everybody in."""
     policy: str = ""
     """JSON of what was set for the gateway, by part; empty when nothing was."""
+    pages: str = ""
+    """JSON of the pages that the app has in place of the edge's own; empty when there are none."""
 
     @property
     def needs_block(self) -> bool:

@@ -11,7 +11,7 @@ _MOST = 1000
 _WHAT = f"addresses or networks such as 192.0.2.7 10.0.0.0/8 2001:db8::/32, at most {_MOST}"
 
 
-def _networks(value: str) -> str:
+def networks(value: str) -> str:
     checked = words(ipaddress.ip_network, _WHAT)(value)
     found = [str(ipaddress.ip_network(word)) for word in checked.split()]
     if not 1 <= len(found) <= _MOST:
@@ -20,8 +20,8 @@ def _networks(value: str) -> str:
 
 
 KEYS = {
-    "allow": Key(_networks, "Addresses that may ask; all others get 403."),
-    "deny": Key(_networks, "Addresses that get 403, even if they are allowed."),
+    "allow": Key(networks, "Addresses that may ask; all others get 403."),
+    "deny": Key(networks, "Addresses that get 403, even if they are allowed."),
 }
 
 

@@ -75,6 +75,8 @@ def _rule(text: str, refused: Mapping[str, str]) -> Rule:
         raise ValueError(f"rules with names of letters, digits and hyphens, and {name!a} is none")
     if reason := _reason(name.lower(), refused):
         raise ValueError(f"rules without {name}: {reason}")
+    if name.lower() == "vary" and verb != "add":
+        raise ValueError(f"rules that only add {name}: caches rely on what is there")
     if (verb == "remove") == bool(value):
         raise ValueError("rules of the form set NAME VALUE, add NAME VALUE or remove NAME")
     return Rule(verb, name, value)

@@ -19,3 +19,5 @@ class Part:
     keys: Mapping[str, Key]
     policy: Callable[[Values], object | None]
     """What the edge is told, fit for JSON; None when nothing is to be done."""
+    check: Callable[[Values], None] = lambda values: None
+    """Raises ValueError when values that are right by themselves do not go together."""

@@ -8,7 +8,21 @@ from collections.abc import Mapping
 
 from paasd.app_settings import AppSettings, Family, Key, matching
 from paasd.database import Database
-from paasd.gateway import addresses, balancing, breaker, ejection, headers, retries, timeouts
+from paasd.errors import InvalidInput
+from paasd.gateway import (
+    addresses,
+    balancing,
+    breaker,
+    cors,
+    ejection,
+    headers,
+    maintenance,
+    pages,
+    retries,
+    rewrite,
+    timeouts,
+    trace,
+)
 from paasd.gateway.parts import Part, Values
 from paasd.models import Actor, App
 
@@ -21,6 +35,11 @@ PARTS: tuple[Part, ...] = (
     retries.PART,
     timeouts.PART,
     headers.PART,
+    cors.PART,
+    rewrite.PART,
+    trace.PART,
+    maintenance.PART,
+    pages.PART,
 )
 BODY = "body-size"
 _BODY_SIZE = re.compile(r"[1-9][0-9]{0,5}[kKmMgG]")
@@ -44,6 +63,14 @@ class Gateway:
 
     async def change(self, actor: Actor, app: App, changes: Mapping[str, str | None]) -> None:
         """All changes or none; None or an empty value takes a setting away. Raises InvalidInput."""
+        family, before = self._settings.family, await self.values(app)
+        checked = {key: family.checked(key, value) if value else None for key, value in changes.items()}
+        wanted = {key: value for key, value in {**before, **checked}.items() if value}
+        try:
+            for part in PARTS:
+                part.check(wanted)
+        except ValueError as error:
+            raise InvalidInput(str(error), hint=f"See what is set: edge:report {app.name}") from None
         await self._settings.change(actor, app, changes)
 
 
@@ -51,4 +78,13 @@ def policy_text(values: Values, more: Mapping[str, object | None] | None = None)
     """JSON of all parts, with `more` that are not settings; empty when there are none."""
     parts = {part.name: part.policy(values) for part in PARTS} | dict(more or {})
     found = {name: part for name, part in parts.items() if part is not None}
+    return _json(found)
+
+
+def pages_text(values: Values) -> str:
+    """JSON of the pages that an app has in place of the edge's own; empty when there are none."""
+    return _json(pages.pages(values))
+
+
+def _json(found: Mapping[str, object]) -> str:
     return json.dumps(found, separators=(",", ":"), sort_keys=True) if found else ""

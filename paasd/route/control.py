@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -138,11 +139,12 @@ class ControlSocket:
     async def _ask(self, method: str, what: str, text: str | None = None, *, within: float = _TIMEOUT) -> str:
         timeout = aiohttp.ClientTimeout(total=within)
         connector = aiohttp.UnixConnector(str(self.path), force_close=True)
+        body = None if text is None else io.BytesIO(text.encode())  # aiohttp warns of long strings
         try:
             async with (
                 failpoints.call("edge", lambda: OSError("fault")),
                 aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
-                session.request(method, f"http://edge/{what}", data=text) as response,
+                session.request(method, f"http://edge/{what}", data=body) as response,
             ):
                 answer = await response.text()
         except (aiohttp.ClientError, OSError, TimeoutError) as error:

@@ -10,7 +10,7 @@ from paasd import events
 from paasd.config import HttpConfig
 from paasd.database import Database, Transaction, now
 from paasd.errors import AlreadyExists, Conflict, NotFound
-from paasd.gateway.policy import BODY, Gateway, policy_text
+from paasd.gateway.policy import BODY, Gateway, pages_text, policy_text
 from paasd.models import Actor, App, Redirect, Site
 from paasd.route import path_routes
 from paasd.route.global_domains import GlobalDomains
@@ -124,6 +124,7 @@ class Domains:
             client_ca=tls.client_ca,
             body_size=values.get(BODY, ""),
             policy=policy_text(values, {"routes": routes}),
+            pages=pages_text(values),
         )
 
     async def _redirects(self, app: App, names: Names) -> tuple[Redirect, ...]:

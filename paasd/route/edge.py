@@ -6,6 +6,7 @@ disk; apps that need Nginx configuration of their own have a server block each, 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,13 +16,15 @@ from paasd.errors import EdgeError, InvalidSite, NotFound
 from paasd.models import InFlight, Route, Site
 from paasd.names import app_name
 from paasd.route.blocks import Blocks
-from paasd.route.control import AppCounters, ControlSocket, parse_counters, parse_route, route_line
+from paasd.route.control import AppCounters, ControlSocket, Refused, parse_counters, parse_route, route_line
 from paasd.route.edge_tls import EdgeTls
 from paasd.route.files import read_text, replace_file
 from paasd.route.hosts import all_lines, app_of, check_free, host_lines, is_own
 from paasd.route.live_table import LiveTable
 from paasd.route.nginx import Nginx, write_config
 from paasd.route.sites import SiteFiles
+
+_log = logging.getLogger(__name__)
 
 _START_TIMEOUT = 10.0
 _RELOAD_TIMEOUT = 15.0
@@ -39,6 +42,7 @@ class Edge:
         self.tls = EdgeTls(self._nginx.tls, self._control)
         self._hosts = LiveTable(self._control, "hosts", directory / "hosts.txt")
         self._policies = LiveTable(self._control, "policies", directory / "policies.txt")
+        self._pages = LiveTable(self._control, "pages", directory / "pages.txt")
         self._routes = LiveTable(self._control, "routes", directory / "routes.txt")
         self._loaded = directory / "loaded"
         self._changing_sites = asyncio.Lock()
@@ -75,6 +79,7 @@ class Edge:
             check_free(site.app, lines, live)
             if refused := await self._blocks.test([site], {site.app: text}):
                 raise InvalidSite(f"Nginx refuses the site of {site.app}: {refused[site.app]}")
+            await self._set_pages(site)
             await self._policies.change({site.app: site.policy or None})
             others = {name: line for name, line in live.items() if app_of(line) != site.app}
             return await self._apply(others | lines, live, {site.app: text})
@@ -87,6 +92,7 @@ class Edge:
             wanted = {name: line for name, line in live.items() if app_of(line) != app}
             await self._apply(wanted, live, {app: None})
             await self._policies.change({app_name(app): None})
+            await self._pages.change({app: None})
             await self._control.delete(f"counters/{app}")
 
     async def sync_sites(self, sites: Sequence[Site]) -> dict[str, str]:
@@ -102,12 +108,27 @@ class Edge:
             wanted = {name: line for name, line in wanted.items() if app_of(line) not in refused}
             kept = {name: line for name, line in live.items() if app_of(line) in refused and name not in wanted}
             await self._policies.sync({site.app: site.policy for site in sites if site.policy})
+            await self._sync_pages(sites)
             present = await asyncio.to_thread(self._files.apps)
             gone = dict.fromkeys(app for app in present if app not in {site.app for site in sites})
             texts = {app: text for app, text in texts.items() if app not in refused}
             await self._apply(wanted | kept, live, texts | gone)
             await asyncio.to_thread(self._blocks.remove_strays)
             return refused
+
+    async def _set_pages(self, site: Site) -> None:
+        if site.pages or site.app in await self._pages.live():
+            try:
+                await self._pages.change({site.app: site.pages or None})
+            except Refused as error:
+                raise InvalidSite("there is no room for more pages of apps", hint="Make the page smaller.") from error
+
+    async def _sync_pages(self, sites: Sequence[Site]) -> None:
+        """Without its pages an app is served all the same, with the edge's own."""
+        try:
+            await self._pages.sync({site.app: site.pages for site in sites if site.pages})
+        except Refused as error:
+            _log.warning("pages of apps: %s", error.detail)
 
     async def site_config(self, app: str) -> str:
         """Text of an app's server block if it has one, then what the tables have of it. Raises NotFound."""
@@ -125,15 +146,13 @@ class Edge:
         """Where tables and files are not as these sites say."""
         async with self._changing_sites:
             wanted, refused = all_lines(sites)
-            live, policies = await self._hosts.live(), await self._policies.live()
+            live, policies, pages = await self._hosts.live(), await self._policies.live(), await self._pages.live()
             found = [f"{name} is not served as {line}" for name, line in wanted.items() if live.get(name) != line]
             found += [f"{name} is served but nobody has it" for name in sorted(live.keys() - wanted.keys())]
             said = {site.app: site.policy for site in sites if site.policy}
-            found += [
-                f"the policy of {app} is not the one that was set"
-                for app in sorted(said.keys() | policies.keys())
-                if said.get(app) != policies.get(app)
-            ]
+            found += [f"the policy of {app} is not the one that was set" for app in _unequal(said, policies)]
+            own = {site.app: site.pages for site in sites if site.pages}
+            found += [f"the pages of {app} are not those that were set" for app in _unequal(own, pages)]
             found += [f"the site of {app} is not possible: {reason}" for app, reason in refused.items()]
             return found + await asyncio.to_thread(self._blocks.differences, sites)
 
@@ -235,3 +254,7 @@ class Edge:
             await asyncio.sleep(0.01)
         reason = await asyncio.to_thread(self._nginx.last_errors) or seen
         raise EdgeError(f"Nginx did not take its configuration within {timeout:.0f} s: {reason}")
+
+
+def _unequal(wanted: Mapping[str, str], present: Mapping[str, str]) -> list[str]:
+    return sorted(app for app in wanted.keys() | present.keys() if wanted.get(app) != present.get(app))

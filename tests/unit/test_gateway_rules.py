@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from paasd.gateway.policy import KEYS, policy_text
+from paasd.gateway.cors import check
+from paasd.gateway.policy import KEYS, pages_text, policy_text
 
 
 def policy(**settings: str) -> dict[str, object]:
@@ -82,6 +83,7 @@ def test_header_rules(value: str, usual: str | None) -> None:
         "set Keep-Alive 1",
         "set Proxy-Authorization x",
         "set Proxy x",
+        "set Vary Cookie",
         "set X-Accel-Redirect /etc",
     ],
 )
@@ -120,3 +122,144 @@ def test_policies_of_headers() -> None:
         }
     }
     assert policy(request_id="off") == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "usual"),
+    [
+        ("/old/* -> /new/*", [["/old/*", "/new/*"]]),
+        ("/api/*->/*\n/a -> /b; /* -> /app/*", [["/api/*", "/*"], ["/a", "/b"], ["/*", "/app/*"]]),
+        ("/gone/* -> /", [["/gone/*", "/"]]),
+    ],
+)
+def test_rewrite_rules(value: str, usual: list[list[str]]) -> None:
+    assert policy(rewrite=value) == {"rewrite": usual}
+    stored = KEYS["rewrite"].check(value)
+    assert KEYS["rewrite"].check(stored) == stored
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        ";",
+        "/a",
+        "/a -> ",
+        "/a /b",
+        "/a -> b",
+        "/a -> http://evil.example/",
+        "/a -> //evil.example",
+        "/a -> /b/*",
+        "/a*b -> /c",
+        "/a/** -> /c",
+        "/../a -> /b",
+        "/a -> /b/./c",
+        "/a -> /b?c=d",
+        "/a%2e -> /b",
+        "/a -> /b\x00",
+        "/ä -> /b",
+        "/" + "a" * 502 + " -> /b",
+        "; ".join(["/a -> /b"] * 101),
+    ],
+)
+def test_what_is_no_rewrite_rule_is_refused(value: str) -> None:
+    with pytest.raises(ValueError):
+        KEYS["rewrite"].check(value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "wanted"),
+    [
+        ({"cors__methods": "GET"}, None),
+        ({"cors__origins": "*"}, {"origins": ["*"], "methods": "GET, HEAD, POST", "seconds": 600}),
+        (
+            {"cors__origins": "HTTPS://A.example:443,https://*.b.example http://[::1]:3000 https://A.example"},
+            {
+                "origins": ["https://a.example", "https://*.b.example", "http://[::1]:3000"],
+                "methods": "GET, HEAD, POST",
+                "seconds": 600,
+            },
+        ),
+        (
+            {
+                "cors__origins": "https://a.example",
+                "cors__methods": "put, delete",
+                "cors__headers": "X-A",
+                "cors__expose": "X-B X-C",
+                "cors__credentials": "on",
+                "cors__max_age": "1h",
+            },
+            {
+                "origins": ["https://a.example"],
+                "methods": "PUT, DELETE",
+                "headers": "X-A",
+                "expose": "X-B, X-C",
+                "credentials": True,
+                "seconds": 3600,
+            },
+        ),
+    ],
+)
+def test_policies_of_cors(settings: dict[str, str], wanted: dict[str, object] | None) -> None:
+    assert policy(**settings) == ({"cors": wanted} if wanted else {})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("cors.origins", "null"),
+        ("cors.origins", "a.example"),
+        ("cors.origins", "https://a.example/"),
+        ("cors.origins", "https://*"),
+        ("cors.origins", "https://*.example"),
+        ("cors.origins", "https://a.*.example"),
+        ("cors.origins", "https://a*.b.example"),
+        ("cors.origins", "*://a.example"),
+        ("cors.origins", "https://user@a.example"),
+        ("cors.origins", "https://a.example:0"),
+        ("cors.origins", "https://a.example:65536"),
+        ("cors.origins", "https://bücher.example"),
+        ("cors.origins", "javascript://a.example"),
+        ("cors.origins", "* https://a.example"),
+        ("cors.origins", "https://a.example\r\nSet-Cookie:b"[:18] + "\x00"),
+        ("cors.methods", "GET\x7f"),
+        ("cors.methods", "(GET)"),
+        ("cors.headers", "X-A: b"),
+        ("cors.credentials", "yes"),
+        ("cors.max-age", "2d"),
+        ("traceparent", "yes"),
+    ],
+)
+def test_what_is_no_value_is_refused(key: str, value: str) -> None:
+    with pytest.raises(ValueError):
+        KEYS[key].check(value)
+
+
+def test_everybody_with_credentials_is_refused() -> None:
+    for key in ("cors.origins", "cors.methods", "cors.headers", "cors.expose"):
+        with pytest.raises(ValueError, match=key):
+            check({"cors.origins": "https://a.example", key: "*", "cors.credentials": "on"})
+    check({"cors.origins": "https://a.example", "cors.credentials": "on"})
+    check({"cors.origins": "*", "cors.credentials": "off"})
+    assert "credentials" not in str(policy(cors__origins="*", cors__credentials="on"))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [" ", "a\x00b", "a\x1bb", "a\ud800", "ä" * 8193, "x" * 16385],
+    ids=["empty", "nul", "escape", "half", "ä", "x"],
+)
+def test_what_is_no_page_is_refused(value: str) -> None:
+    for key in ("maintenance.page", "error-page.502"):
+        with pytest.raises(ValueError):
+            KEYS[key].check(value)
+
+
+def test_pages() -> None:
+    page = "<p>\t日本\r\n" + "x" * 100
+    values = {key: KEYS[key].check(page) for key in ("maintenance.page", "error-page.504")}
+    assert json.loads(pages_text(values)) == {"maintenance": page, "504": page}
+    assert pages_text({}) == "" and policy_text(values) == ""
+    assert policy(maintenance="on", maintenance__allow="192.0.2.1") == {
+        "maintenance": {"allow": ["192.0.2.1/32"], "seconds": 60}
+    }
+    assert policy(maintenance="off", maintenance__allow="192.0.2.1") == {}

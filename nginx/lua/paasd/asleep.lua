@@ -98,7 +98,7 @@ function M.failed()
     if not routes.of(app).hold then
         return pages.failed(app)
     end
-    return pages.send(503, dict:get("failed:" .. app) and "not-woken" or "waking")
+    return pages.send(503, dict:get("failed:" .. app) and "not-woken" or "waking", nil, app)
 end
 
 local function taken()

@@ -258,7 +258,7 @@ end
 function M.answer_refused()
     local status, seconds = breaker.answer(this_request())
     if status then
-        return pages.send(status, "breaker-open", seconds)
+        return pages.send(status, "breaker-open", seconds, app_of())
     end
     return pages.send(500)
 end

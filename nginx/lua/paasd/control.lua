@@ -3,6 +3,7 @@
 local breaker = require "paasd.breaker"
 local ejection = require "paasd.ejection"
 local certificates = require "paasd.certificates"
+local own_pages = require "paasd.own_pages"
 local hosts = require "paasd.hosts"
 local policies = require "paasd.policies"
 local routes = require "paasd.routes"
@@ -56,6 +57,8 @@ local collections = {
     ["PATCH /hosts"] = function() return stored(hosts.table:patch(body())) end,
     ["GET /policies"] = function() return lines(policies.table:all(), "%s %s\n") end,
     ["PATCH /policies"] = function() return stored(policies.table:patch(body())) end,
+    ["GET /pages"] = function() return lines(own_pages.table:all(), "%s %s\n") end,
+    ["PATCH /pages"] = function() return stored(own_pages.table:patch(body())) end,
     ["GET /counters"] = counters.text,
     ["GET /in-flight"] = in_flight,
     ["GET /wanted"] = function() return asleep.wanted(tonumber(ngx.var.arg_seconds) or 0) end,

@@ -1,8 +1,10 @@
 -- The edge's own answers, for when no app gave one. HTML for people, JSON for whoever prefers it.
 
+local own_pages = require "paasd.own_pages"
 local routes = require "paasd.routes"
 
 local find, lower = string.find, string.lower
+local tostring = tostring
 
 local M = {}
 
@@ -19,8 +21,14 @@ local answers = {
     [504] = {file = "app-slow.html", code = "app-slow", detail = "The app did not answer in time."},
     ["not-ready"] = {file = "no-instance.html", code = "not-ready", detail = "The app's own site is not ready yet."},
     denied = {file = "denied.html", code = "denied", detail = "This address may not ask this app."},
+    ["cross-origin"] = {
+        file = "cross-origin.html", code = "cross-origin", detail = "Scripts of that origin may not use this app.",
+    },
     ["breaker-open"] = {
         file = "breaker-open.html", code = "breaker-open", detail = "The app failed too often; try again in a moment.",
+    },
+    maintenance = {
+        file = "maintenance.html", code = "maintenance", detail = "The app is being worked on; try again later.",
     },
     waking = {file = "waking.html", code = "waking", detail = "The app is being woken; try again in a moment."},
     ["not-woken"] = {file = "not-woken.html", code = "not-woken", detail = "The app could not be started."},
@@ -42,10 +50,19 @@ local function prefers_json()
     return json and (not html or json < html)
 end
 
--- `why` chooses among several pages of a status; `seconds` is when to try again.
-function M.send(status, why, seconds)
-    local answer = answers[why or status]
-    local body = answer.html
+-- Which of its own pages an app may have for an answer.
+local function kind_of(status, why)
+    if why == "maintenance" then
+        return why
+    elseif why ~= "waking" and why ~= "not-ready" and status >= 502 then
+        return tostring(status)
+    end
+end
+
+-- `why` chooses among several pages of a status; `seconds` is when to try again; `app` whose own page may be shown.
+function M.send(status, why, seconds, app)
+    local answer, kind = answers[why or status], kind_of(status, why)
+    local body = app and kind and own_pages.of(app, kind) or answer.html
     ngx.status = status
     ngx.header["Cache-Control"] = "no-store"
     ngx.header["Content-Type"] = "text/html; charset=utf-8"
@@ -62,8 +79,8 @@ function M.send(status, why, seconds)
 end
 
 -- In the gate: answers, and the request goes no further.
-function M.refuse(status, why)
-    M.send(status, why)
+function M.refuse(status, why, seconds, app)
+    M.send(status, why, seconds, app)
     return ngx.exit(ngx.HTTP_OK)
 end
 
@@ -81,11 +98,11 @@ end
 -- For an app that could not be reached: 503 when it has nowhere to go, else what became of the last try.
 function M.failed(app)
     if routes.of(app).count == 0 then
-        return M.send(503)
+        return M.send(503, nil, nil, app)
     end
     -- After a time-out Nginx may list one more try, a 502, which the balancer refused.
     local timed_out = find(ngx.var.upstream_status or "", "504[, 502]*$")
-    return M.send(timed_out and 504 or 502)
+    return M.send(timed_out and 504 or 502, nil, nil, app)
 end
 
 return M

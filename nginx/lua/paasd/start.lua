@@ -2,6 +2,7 @@
 
 local tables = require "paasd.tables"
 local certificates = require "paasd.certificates"
+local own_pages = require "paasd.own_pages"
 local policies = require "paasd.policies"
 local hosts = require "paasd.hosts"
 local routes = require "paasd.routes"
@@ -17,6 +18,7 @@ return function(mirrors, pages_directory, tls_directory, https_port)
     pages.load(pages_directory, https_port)
     certificates.changed = tables.touch
     certificates.load(tls_directory)
+    own_pages.table:load(mirrors .. "/pages.txt")
     policies.table:load(mirrors .. "/policies.txt")
     hosts.table:load(mirrors .. "/hosts.txt")
     routes.table:load(mirrors .. "/routes.txt")

@@ -1,5 +1,6 @@
--- Owns the shared dictionary `paasd_tables`: what paasd changes live. Each table has lines of text by key, and a mirror
--- file that Nginx reads at its own start; all of them share one version, so that a request looks into shared memory once.
+-- Owns the shared dictionaries `paasd_tables` and `paasd_pages`: what paasd changes live. Each table has lines of text by
+-- key, and a mirror file that Nginx reads at its own start; all of them share one version, so that a request looks into
+-- shared memory once.
 
 local dict = ngx.shared.paasd_tables
 local gmatch, match, sub = string.gmatch, string.match, string.sub
@@ -34,29 +35,30 @@ function M.touch()
     dict:incr("version", 1, 0)
 end
 
-function M.new(name)
-    return setmetatable({prefix = name .. ":", loaded = "loaded " .. name}, Table)
+-- `own` is a dictionary for lines so long that they must not take the others' room.
+function M.new(name, own)
+    return setmetatable({prefix = name .. ":", loaded = "loaded " .. name, dict = own or dict}, Table)
 end
 
 function Table:get(key)
-    return dict:get(self.prefix .. key)
+    return self.dict:get(self.prefix .. key)
 end
 
 -- An empty line takes the key away.
 function Table:store(key, line)
     if line == "" then
-        dict:delete(self.prefix .. key)
+        self.dict:delete(self.prefix .. key)
         return true
     end
-    return dict:safe_set(self.prefix .. key, line)
+    return self.dict:safe_set(self.prefix .. key, line)
 end
 
 -- key -> line, as the running Nginx has them.
 function Table:all()
     local found, length = {}, #self.prefix
-    for _, key in ipairs(dict:get_keys(0)) do
+    for _, key in ipairs(self.dict:get_keys(0)) do
         if sub(key, 1, length) == self.prefix then
-            found[sub(key, length + 1)] = dict:get(key)
+            found[sub(key, length + 1)] = self.dict:get(key)
         end
     end
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from paasd.gateway.policy import KEYS, policy_text
+from paasd.gateway.policy import KEYS, pages_text, policy_text
 from paasd.models import Site
 from tests.integration.edge.conftest import Bench
 
@@ -13,5 +13,6 @@ async def set_policy(bench: Bench, app: str, more: Mapping[str, object | None] |
     """`balance__sticky="on"` sets balance.sticky, `request_id` request-id; nothing takes the policy away. `more`: other
     parts."""
     values = {name.replace("__", ".").replace("_", "-"): value for name, value in settings.items()}
-    text = policy_text({key: KEYS[key].check(value) for key, value in values.items()}, more)
-    await bench.edge.set_site(Site(app, (f"{app}.test",), policy=text))
+    checked = {key: KEYS[key].check(value) for key, value in values.items()}
+    site = Site(app, (f"{app}.test",), policy=policy_text(checked, more), pages=pages_text(checked))
+    await bench.edge.set_site(site)
