@@ -22,6 +22,9 @@ local answers = {
     ["breaker-open"] = {
         file = "breaker-open.html", code = "breaker-open", detail = "The app failed too often; try again in a moment.",
     },
+    ["too-many"] = {
+        file = "too-many.html", code = "too-many-requests", detail = "Too many requests; try again in a moment.",
+    },
     waking = {file = "waking.html", code = "waking", detail = "The app is being woken; try again in a moment."},
     ["not-woken"] = {file = "not-woken.html", code = "not-woken", detail = "The app could not be started."},
 }
@@ -62,8 +65,8 @@ function M.send(status, why, seconds)
 end
 
 -- In the gate: answers, and the request goes no further.
-function M.refuse(status, why)
-    M.send(status, why)
+function M.refuse(status, why, seconds)
+    M.send(status, why, seconds)
     return ngx.exit(ngx.HTTP_OK)
 end
 
