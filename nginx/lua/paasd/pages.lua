@@ -2,7 +2,7 @@
 
 local routes = require "paasd.routes"
 
-local find, lower = string.find, string.lower
+local find, gsub, lower = string.find, string.gsub, string.lower
 
 local M = {}
 
@@ -25,6 +25,10 @@ local answers = {
     ["too-many"] = {
         file = "too-many.html", code = "too-many-requests", detail = "Too many requests; try again in a moment.",
     },
+    ["under-attack"] = {file = "under-attack.html", code = "under-attack", detail = "Prove some work first."},
+    ["browsers-only"] = {
+        file = "browsers-only.html", code = "under-attack", detail = "Only browsers are let in for now; try again later.",
+    },
     waking = {file = "waking.html", code = "waking", detail = "The app is being woken; try again in a moment."},
     ["not-woken"] = {file = "not-woken.html", code = "not-woken", detail = "The app could not be started."},
 }
@@ -45,10 +49,10 @@ local function prefers_json()
     return json and (not html or json < html)
 end
 
--- `why` chooses among several pages of a status; `seconds` is when to try again.
-function M.send(status, why, seconds)
+-- `why` chooses among several pages of a status; `seconds` is when to try again; `values` stand in the page as `{{name}}`.
+function M.send(status, why, seconds, values)
     local answer = answers[why or status]
-    local body = answer.html
+    local body = values and gsub(answer.html, "{{(%l+)}}", values) or answer.html
     ngx.status = status
     ngx.header["Cache-Control"] = "no-store"
     ngx.header["Content-Type"] = "text/html; charset=utf-8"
@@ -65,8 +69,8 @@ function M.send(status, why, seconds)
 end
 
 -- In the gate: answers, and the request goes no further.
-function M.refuse(status, why, seconds)
-    M.send(status, why, seconds)
+function M.refuse(status, why, seconds, values)
+    M.send(status, why, seconds, values)
     return ngx.exit(ngx.HTTP_OK)
 end
 

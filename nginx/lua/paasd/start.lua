@@ -1,6 +1,7 @@
 -- Called once a configuration, in the master: loads everything, and names what the configuration calls.
 
 local tables = require "paasd.tables"
+local secret = require "paasd.secret"
 local certificates = require "paasd.certificates"
 local policies = require "paasd.policies"
 local hosts = require "paasd.hosts"
@@ -15,6 +16,7 @@ local control = require "paasd.control"
 
 return function(mirrors, pages_directory, tls_directory, https_port)
     pages.load(pages_directory, https_port)
+    secret.load()
     certificates.changed = tables.touch
     certificates.load(tls_directory)
     policies.table:load(mirrors .. "/policies.txt")
