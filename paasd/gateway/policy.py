@@ -11,11 +11,13 @@ from paasd.database import Database
 from paasd.errors import InvalidInput
 from paasd.gateway import (
     addresses,
+    attack,
     balancing,
     breaker,
     cors,
     ejection,
     headers,
+    limits,
     maintenance,
     pages,
     retries,
@@ -29,6 +31,8 @@ from paasd.models import Actor, App
 COMMAND = "edge:set"
 PARTS: tuple[Part, ...] = (
     addresses.PART,
+    attack.PART,
+    limits.PART,
     *balancing.PARTS,
     breaker.PART,
     ejection.PART,

@@ -3,7 +3,7 @@
 local own_pages = require "paasd.own_pages"
 local routes = require "paasd.routes"
 
-local find, lower = string.find, string.lower
+local find, gsub, lower = string.find, string.gsub, string.lower
 local tostring = tostring
 
 local M = {}
@@ -29,6 +29,13 @@ local answers = {
     },
     maintenance = {
         file = "maintenance.html", code = "maintenance", detail = "The app is being worked on; try again later.",
+    },
+    ["too-many"] = {
+        file = "too-many.html", code = "too-many-requests", detail = "Too many requests; try again in a moment.",
+    },
+    ["under-attack"] = {file = "under-attack.html", code = "under-attack", detail = "Prove some work first."},
+    ["browsers-only"] = {
+        file = "browsers-only.html", code = "under-attack", detail = "Only browsers are let in for now; try again later.",
     },
     waking = {file = "waking.html", code = "waking", detail = "The app is being woken; try again in a moment."},
     ["not-woken"] = {file = "not-woken.html", code = "not-woken", detail = "The app could not be started."},
@@ -59,10 +66,14 @@ local function kind_of(status, why)
     end
 end
 
--- `why` chooses among several pages of a status; `seconds` is when to try again; `app` whose own page may be shown.
-function M.send(status, why, seconds, app)
+-- `why` chooses among several pages of a status; `seconds` is when to try again; `app` whose own page may be shown;
+-- `values` stand in the page as `{{name}}`.
+function M.send(status, why, seconds, app, values)
     local answer, kind = answers[why or status], kind_of(status, why)
     local body = app and kind and own_pages.of(app, kind) or answer.html
+    if values then
+        body = gsub(body, "{{(%l+)}}", values)
+    end
     ngx.status = status
     ngx.header["Cache-Control"] = "no-store"
     ngx.header["Content-Type"] = "text/html; charset=utf-8"
@@ -79,8 +90,8 @@ function M.send(status, why, seconds, app)
 end
 
 -- In the gate: answers, and the request goes no further.
-function M.refuse(status, why, seconds, app)
-    M.send(status, why, seconds, app)
+function M.refuse(status, why, seconds, app, values)
+    M.send(status, why, seconds, app, values)
     return ngx.exit(ngx.HTTP_OK)
 end
 

@@ -1,6 +1,7 @@
 -- Called once a configuration, in the master: loads everything, and names what the configuration calls.
 
 local tables = require "paasd.tables"
+local secret = require "paasd.secret"
 local certificates = require "paasd.certificates"
 local own_pages = require "paasd.own_pages"
 local policies = require "paasd.policies"
@@ -16,6 +17,7 @@ local control = require "paasd.control"
 
 return function(mirrors, pages_directory, tls_directory, https_port)
     pages.load(pages_directory, https_port)
+    secret.load()
     certificates.changed = tables.touch
     certificates.load(tls_directory)
     own_pages.table:load(mirrors .. "/pages.txt")

@@ -13,11 +13,13 @@ local format, concat, gmatch, match = string.format, table.concat, string.gmatch
 local tonumber, ipairs, pairs = tonumber, ipairs, pairs
 
 local INTERVAL = 0.2     -- seconds between reports
+local OTHERS = 1         -- seconds for which the list of the others is good
 local PATIENCE = 2       -- seconds to wait for a report before going on without
 
 local M = {exiting = false, generation = 0}
 
 local pid, master
+local others, others_until = {}, 0
 local flush              -- what else a worker hands over with its report: its counters
 
 -- Called in the master at start and at each reload: numbers the configuration, and with it the workers that run it.
@@ -69,11 +71,32 @@ local function reports()
             local text = dict:get(key) or ""
             local generation, exiting, time = match(text, "^(%d+) (%d) ([%d.]+)")
             found[#found + 1] = {
-                text = text, generation = tonumber(generation), exiting = exiting == "1", time = tonumber(time),
+                process = process, text = text, generation = tonumber(generation), exiting = exiting == "1",
+                time = tonumber(time),
             }
         end
     end
     return found
+end
+
+-- What a worker's entries are marked with in tables that workers share: a process id comes again, but hardly within a
+-- configuration.
+function M.name()
+    return pid .. "." .. M.generation
+end
+
+-- Names of the other workers that live, as of a moment ago.
+function M.others()
+    local time = ngx.now()
+    if time >= others_until or time < others_until - OTHERS then
+        others, others_until = {}, time + OTHERS
+        for _, report in ipairs(reports()) do
+            if report.process ~= pid then
+                others[#others + 1] = report.process .. "." .. report.generation
+            end
+        end
+    end
+    return others
 end
 
 -- Smallest generation whose workers still accept connections.
