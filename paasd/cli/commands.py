@@ -35,6 +35,7 @@ from paasd.cli import (
     run,
     sleep,
     storage,
+    traffic,
 )
 from paasd.cli.client import Client
 from paasd.cli.console import Console
@@ -73,6 +74,7 @@ MODULES = (
     run,
     sleep,
     storage,
+    traffic,
 )
 
 

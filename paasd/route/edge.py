@@ -13,6 +13,7 @@ from pathlib import Path
 
 from paasd.config import HttpConfig
 from paasd.errors import EdgeError, InvalidSite, NotFound
+from paasd.gateway.breaker import BreakerState, parse_breakers
 from paasd.models import InFlight, Route, Site
 from paasd.names import app_name
 from paasd.route.blocks import Blocks
@@ -171,6 +172,10 @@ class Edge:
         """By app, of that under `<app>~` what canaries had and under `<app>!` what came while the app had no endpoint;
         everything that ended before this call is counted."""
         return parse_counters(await self._control.get("counters"))
+
+    async def breakers(self) -> dict[str, BreakerState]:
+        """By app, of those that have one and were asked lately."""
+        return parse_breakers(await self._control.get("breakers"))
 
     async def in_flight(self) -> dict[str, InFlight]:
         """What is under way by `address:port`; idle endpoints are left out. Everything that began before this call is
