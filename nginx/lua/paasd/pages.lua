@@ -74,6 +74,11 @@ function M.refuse(status, why, seconds, values)
     return ngx.exit(ngx.HTTP_OK)
 end
 
+-- For a client that asks for too much of the whole box.
+function M.limited()
+    return M.send(429, "too-many", 1)
+end
+
 function M.has_https()
     return https_port ~= 0
 end
