@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from paasd.app_settings import AppSettings, Family, Key, matching
 from paasd.database import Database
-from paasd.gateway import addresses, attack, balancing, breaker, ejection, limits, retries, timeouts
+from paasd.gateway import addresses, attack, auth, balancing, breaker, ejection, limits, retries, timeouts
 from paasd.gateway.parts import Part, Values
 from paasd.models import Actor, App
 
@@ -16,6 +16,7 @@ COMMAND = "edge:set"
 PARTS: tuple[Part, ...] = (
     addresses.PART,
     attack.PART,
+    auth.PART,
     limits.PART,
     *balancing.PARTS,
     breaker.PART,

@@ -6,6 +6,7 @@ disk; apps that need Nginx configuration of their own have a server block each, 
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ from paasd.route.sites import SiteFiles
 
 _START_TIMEOUT = 10.0
 _RELOAD_TIMEOUT = 15.0
+_HASH = re.compile(r'[$]pbkdf2-[^"]*')  # of a password: nobody's to see
 
 
 class Edge:
@@ -119,7 +121,8 @@ class Edge:
         for name, table in (("route", self._routes), ("policy", self._policies)):
             tables[name] = [line for key, line in (await table.live()).items() if key == app]
         text = block or f"# {app} needs no server block of its own.\n"
-        return text + "".join(f"# {name} {line}\n" for name, lines in tables.items() for line in lines)
+        text += "".join(f"# {name} {line}\n" for name, lines in tables.items() for line in lines)
+        return _HASH.sub("****", text)
 
     async def differences(self, sites: Sequence[Site]) -> list[str]:
         """Where tables and files are not as these sites say."""

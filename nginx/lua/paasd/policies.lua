@@ -10,7 +10,7 @@ local table_ = tables.new("policy")
 local ipairs, match = ipairs, string.match
 
 -- In the order in which requests pass them.
-local GATE = {"addresses", "attack", "limits", "routes", "sticky"}
+local GATE = {"addresses", "attack", "limits", "auth", "routes", "sticky"}
 
 -- Known to the balancer and what follows it.
 local BALANCER = {"balance", "breaker", "eject", "retries", "timeouts"}
