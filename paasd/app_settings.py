@@ -29,6 +29,8 @@ PRIVATE = ("cache-name", "numbered")
 class Key:
     check: Check
     description: str
+    shown: Callable[[str], str] = str
+    """What of the value people get to see."""
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,11 @@ class HttpConfig:
     """Host name of paasd itself, its panel and API; no app may have it."""
     public_addresses: str = ""
     """Addresses under which the internet reaches this box, separated by spaces, where they are not its own (NAT)."""
+    client_rate: int = 0
+    """Requests a second that one client may make of all apps together, and twice as many at once; 0 for any number. A
+    client is an address, or a /64 of IPv6."""
+    client_connections: int = 1024
+    """Requests and WebSockets that one client may have at a time at all apps together; 0 for any number."""
 
 
 @dataclass(frozen=True)

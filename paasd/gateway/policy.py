@@ -12,6 +12,7 @@ from paasd.errors import InvalidInput
 from paasd.gateway import (
     addresses,
     attack,
+    auth,
     balancing,
     breaker,
     cors,
@@ -32,6 +33,7 @@ COMMAND = "edge:set"
 PARTS: tuple[Part, ...] = (
     addresses.PART,
     attack.PART,
+    auth.PART,
     limits.PART,
     *balancing.PARTS,
     breaker.PART,

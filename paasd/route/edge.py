@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,6 +30,7 @@ _log = logging.getLogger(__name__)
 
 _START_TIMEOUT = 10.0
 _RELOAD_TIMEOUT = 15.0
+_HASH = re.compile(r'[$]pbkdf2-[^"]*')  # of a password: nobody's to see
 
 
 class Edge:
@@ -141,7 +143,8 @@ class Edge:
         for name, table in (("route", self._routes), ("policy", self._policies)):
             tables[name] = [line for key, line in (await table.live()).items() if key == app]
         text = block or f"# {app} needs no server block of its own.\n"
-        return text + "".join(f"# {name} {line}\n" for name, lines in tables.items() for line in lines)
+        text += "".join(f"# {name} {line}\n" for name, lines in tables.items() for line in lines)
+        return _HASH.sub("****", text)
 
     async def differences(self, sites: Sequence[Site]) -> list[str]:
         """Where tables and files are not as these sites say."""

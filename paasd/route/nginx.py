@@ -148,6 +148,8 @@ class Nginx:
             control=None if test else self.control,
             include=include,
             body_size=_BODY_SIZE,
+            client_rate=self._http.client_rate,
+            client_connections=self._http.client_connections,
         )
 
     def _arguments(self, config: Path, error_log: str, *more: str) -> list[str]:

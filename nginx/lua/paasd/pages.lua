@@ -13,6 +13,7 @@ local https_port
 local RETRY_AFTER = 3
 
 local answers = {
+    [401] = {file = "unauthorized.html", code = "unauthorized", detail = "A name and its password are needed."},
     [403] = {file = "forbidden.html", code = "forbidden", detail = "This app may only be asked over HTTPS."},
     [404] = {file = "unknown-host.html", code = "unknown-host", detail = "No app answers at this host name."},
     [500] = {file = "app-silent.html", code = "internal-error", detail = "The request could not be passed on."},
@@ -37,6 +38,7 @@ local answers = {
     ["browsers-only"] = {
         file = "browsers-only.html", code = "under-attack", detail = "Only browsers are let in for now; try again later.",
     },
+    busy = {file = "busy.html", code = "busy", detail = "It could not be checked who you are; try again in a moment."},
     waking = {file = "waking.html", code = "waking", detail = "The app is being woken; try again in a moment."},
     ["not-woken"] = {file = "not-woken.html", code = "not-woken", detail = "The app could not be started."},
 }
@@ -93,6 +95,11 @@ end
 function M.refuse(status, why, seconds, app, values)
     M.send(status, why, seconds, app, values)
     return ngx.exit(ngx.HTTP_OK)
+end
+
+-- For a client that asks for too much of the whole box.
+function M.limited()
+    return M.send(429, "too-many", 1)
 end
 
 function M.has_https()

@@ -11,7 +11,7 @@ local ipairs, match = ipairs, string.match
 
 -- In the order in which requests pass them.
 local GATE = {
-    "addresses", "attack", "limits", "cors", "maintenance", "routes", "rewrite", "trace", "headers", "sticky",
+    "addresses", "attack", "limits", "cors", "maintenance", "auth", "routes", "rewrite", "trace", "headers", "sticky",
 }
 
 -- Known to the balancer and what follows it.

@@ -35,6 +35,7 @@ return function(mirrors, pages_directory, tls_directory, https_port)
     paasd_pick = balancer.pick
     paasd_pick_stream = balancer.pick_stream
     paasd_refused = balancer.answer_refused
+    paasd_limited = pages.limited
     paasd_count = counters.count
     paasd_failed = asleep.failed
     paasd_control = control.handle

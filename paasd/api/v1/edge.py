@@ -39,7 +39,7 @@ class EdgeResource:
         values = await self._gateway.values(call.app)
         return {
             "settings": {
-                key: {"value": values.get(key, ""), "set": key in values, "description": each.description}
+                key: {"value": each.shown(values.get(key, "")), "set": key in values, "description": each.description}
                 for key, each in KEYS.items()
             }
         }

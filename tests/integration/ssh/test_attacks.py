@@ -330,8 +330,14 @@ async def test_a_crowd_of_silent_connections_keeps_nobody_out(
     server = EmbeddedSsh(SshConfig(port=0, address="127.0.0.1"), home / "keys", doors)
     await server.start()
     threads = threading.active_count()
-    crowd = [connect(server.port, f"127.0.0.{2 + n // 10}", b"SSH-2.0-" if n % 2 else b"") for n in range(300)]
+    crowd: list[socket.socket] = []
+
+    def gather() -> None:
+        for n in range(2000):
+            crowd.append(connect(server.port, f"127.0.0.{2 + n // 10}", b"SSH-2.0-" if n % 2 else b""))
+
     try:
+        await asyncio.to_thread(gather)
         await eventually(lambda: len(server.gate) == 100)
         assert threading.active_count() <= threads + 2, "the silent cost threads"
         client = Client(home, server.port, "x")
