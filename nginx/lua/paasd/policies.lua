@@ -10,7 +10,7 @@ local table_ = tables.new("policy")
 local ipairs, match = ipairs, string.match
 
 -- In the order in which requests pass them.
-local GATE = {"addresses", "cors", "maintenance", "routes", "rewrite", "trace", "headers", "sticky"}
+local GATE = {"access_log", "addresses", "cors", "maintenance", "routes", "rewrite", "trace", "headers", "sticky"}
 
 -- Known to the balancer and what follows it.
 local BALANCER = {"balance", "breaker", "eject", "retries", "timeouts"}

@@ -1,6 +1,7 @@
 -- Called once a configuration, in the master: loads everything, and names what the configuration calls.
 
 local tables = require "paasd.tables"
+local access_log = require "paasd.access_log"
 local certificates = require "paasd.certificates"
 local own_pages = require "paasd.own_pages"
 local policies = require "paasd.policies"
@@ -22,6 +23,7 @@ return function(mirrors, pages_directory, tls_directory, https_port)
     policies.table:load(mirrors .. "/policies.txt")
     hosts.table:load(mirrors .. "/hosts.txt")
     routes.table:load(mirrors .. "/routes.txt")
+    access_log.load(mirrors .. "/access")
     workers.new_generation()
 
     paasd_way = gate.way
@@ -38,5 +40,10 @@ return function(mirrors, pages_directory, tls_directory, https_port)
     paasd_control = control.handle
     paasd_handshake = certificates.handshake
     paasd_challenge = certificates.challenge
-    paasd_worker = function() workers.start(counters.flush) end
+    paasd_worker = function()
+        workers.start(function()
+            counters.flush()
+            access_log.flush()
+        end)
+    end
 end
