@@ -15,6 +15,7 @@ from paasd.api.v1.cron import CronResource
 from paasd.api.v1.deployments import DeploymentsResource
 from paasd.api.v1.domains import DomainsResource
 from paasd.api.v1.edge import EdgeResource
+from paasd.api.v1.edge_logs import EdgeLogsResource
 from paasd.api.v1.events import EventsResource
 from paasd.api.v1.intake import IntakeResource
 from paasd.api.v1.jobs import JobsResource
@@ -119,6 +120,7 @@ def _edge(parts: Parts) -> list[Resource]:
         ),
         EdgeResource(stores.gateway, lifecycle),
         TrafficResource(edge.edge),
+        EdgeLogsResource(stores.gateway, edge.edge.logs, stores.instances),
     ]
 
 

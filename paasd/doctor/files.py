@@ -49,9 +49,11 @@ def _modes(config: Config) -> Finding:
 def _owners(config: Config) -> Finding:
     owner = config.data_dir.stat().st_uid
     name = _user(owner)
-    nginx_own = config.edge_dir / "tmp"  # workers of a root Nginx run as another user
+    # Workers of a root Nginx run as another user.
+    tmp, access = config.edge_dir / "tmp", config.edge_dir / "access"
     for path in _walk(config.data_dir, depth=3):
-        if path.lstat().st_uid != owner and nginx_own not in path.parents:
+        is_workers = path == access or not {tmp, access}.isdisjoint(path.parents)
+        if path.lstat().st_uid != owner and not is_workers:
             text = f"{path} belongs to {_user(path.lstat().st_uid)}, the data directory to {name}"
             return fail("owner", text, f"chown -R {name}: {config.data_dir}")
     return ok("owner", f"all of {config.data_dir} belongs to {name}")

@@ -10,6 +10,7 @@ from paasd.app_settings import AppSettings, Family, Key, matching
 from paasd.database import Database
 from paasd.errors import InvalidInput
 from paasd.gateway import (
+    access_log,
     addresses,
     attack,
     auth,
@@ -46,6 +47,7 @@ PARTS: tuple[Part, ...] = (
     trace.PART,
     maintenance.PART,
     pages.PART,
+    access_log.PART,
 )
 BODY = "body-size"
 _BODY_SIZE = re.compile(r"[1-9][0-9]{0,5}[kKmMgG]")

@@ -17,8 +17,10 @@ from paasd.errors import EdgeError, InvalidSite, NotFound
 from paasd.gateway.breaker import BreakerState, parse_breakers
 from paasd.models import InFlight, Route, Site
 from paasd.names import app_name
+from paasd.route.access_logs import AccessLogs
 from paasd.route.blocks import Blocks
 from paasd.route.control import AppCounters, ControlSocket, Refused, parse_counters, parse_route, route_line
+from paasd.route.edge_logs import EdgeLogs
 from paasd.route.edge_tls import EdgeTls
 from paasd.route.files import read_text, replace_file
 from paasd.route.hosts import all_lines, app_of, check_free, host_lines, is_own
@@ -31,6 +33,7 @@ _log = logging.getLogger(__name__)
 _START_TIMEOUT = 10.0
 _RELOAD_TIMEOUT = 15.0
 _HASH = re.compile(r'[$]pbkdf2-[^"]*')  # of a password: nobody's to see
+_AGEING = 600.0
 
 
 class Edge:
@@ -47,6 +50,8 @@ class Edge:
         self._policies = LiveTable(self._control, "policies", directory / "policies.txt")
         self._pages = LiveTable(self._control, "pages", directory / "pages.txt")
         self._routes = LiveTable(self._control, "routes", directory / "routes.txt")
+        self.logs = EdgeLogs(AccessLogs(directory / "access"), self._nginx.error_log, self._hosts)
+        self._aged = float("-inf")
         self._loaded = directory / "loaded"
         self._changing_sites = asyncio.Lock()
 
@@ -55,6 +60,7 @@ class Edge:
         the main configuration changed. Raises EdgeError, naming who holds the port if that is why."""
         async with self._changing_sites:
             await asyncio.to_thread(self._create_directories)
+            await asyncio.to_thread(self.logs.access.prepare, await self._nginx.worker_uid())
             await write_config(self._nginx.config, await self._nginx.render(self._blocks.include))
             await self._make_effective()
 
@@ -68,9 +74,15 @@ class Edge:
         async with self._changing_sites:
             if await asyncio.to_thread(self._nginx.master) is not None:
                 await asyncio.to_thread(self._nginx.rotate_log)
+                await self._age_logs()
                 return False
             await self._start()
             return True
+
+    async def _age_logs(self) -> None:
+        if time.monotonic() >= self._aged + _AGEING:
+            self._aged = time.monotonic()
+            await asyncio.to_thread(self.logs.access.age)
 
     async def set_site(self, site: Site) -> bool:
         """Make `site` effective. True if that took a reload. Raises InvalidSite; what served before still serves."""
@@ -96,7 +108,8 @@ class Edge:
             await self._apply(wanted, live, {app: None})
             await self._policies.change({app_name(app): None})
             await self._pages.change({app: None})
-            await self._control.delete(f"counters/{app}")
+            await self._control.delete(f"counters/{app}")  # after that no worker has lines of it
+            await asyncio.to_thread(self.logs.access.remove, app)
 
     async def sync_sites(self, sites: Sequence[Site]) -> dict[str, str]:
         """Make the sites equal these, with one reload at most. Returns why some apps are in quarantine: what they had
@@ -117,6 +130,7 @@ class Edge:
             texts = {app: text for app, text in texts.items() if app not in refused}
             await self._apply(wanted | kept, live, texts | gone)
             await asyncio.to_thread(self._blocks.remove_strays)
+            await asyncio.to_thread(self.logs.access.keep_only, {site.app for site in sites})
             return refused
 
     async def _set_pages(self, site: Site) -> None:

@@ -8,6 +8,7 @@ import functools
 import hashlib
 import logging
 import os
+import pwd
 import re
 import resource
 import shutil
@@ -74,6 +75,17 @@ class Nginx:
             _log.warning(
                 "Nginx's workers cannot pass %s, so big uploads will fail; chmod o+x it", " and ".join(reversed(closed))
             )
+
+    async def worker_uid(self) -> int | None:
+        """The user of its workers, if that is not ours."""
+        if os.geteuid() != 0:
+            return None
+        name = self._user or await _compiled("user", _binary()) or "nobody"
+        try:
+            return pwd.getpwnam(name).pw_uid
+        except KeyError:
+            _log.warning("there is no user %s for Nginx's workers, so they cannot write access logs", name)
+            return None
 
     async def render(self, include: Sequence[str]) -> str:
         """Text of the main configuration, which reads the files `include`."""
@@ -233,15 +245,20 @@ def _open_files() -> int:
     return _MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_OPEN_FILES)
 
 
-_known_paths: dict[str, Path] = {}
+_known: dict[str, str] = {}
+"""What binaries say of how they were built."""
 
 
 async def _modules_path(binary: str) -> Path:
-    if binary not in _known_paths:
-        _, output = await _run([binary, "-V"])
-        found = re.search(r"--modules-path=(\S+)", output)
-        _known_paths[binary] = Path(found[1] if found else "/usr/lib/nginx/modules")
-    return _known_paths[binary]
+    return Path(await _compiled("modules-path", binary) or "/usr/lib/nginx/modules")
+
+
+async def _compiled(option: str, binary: str) -> str:
+    """An option that the binary was built with; empty if it was not."""
+    if binary not in _known:
+        _, _known[binary] = await _run([binary, "-V"])
+    found = re.search(rf"--{option}=(\S+)", _known[binary])
+    return found[1] if found else ""
 
 
 def _load_template(templates: Path) -> tuple[jinja2.Template, str]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from collections.abc import Iterator
 
 import pytest
 
-from tests.box import Box
+from tests.apps import app as files
+from tests.box import Box, eventually
 
 
 def ok(box: Box, *words: str, stdin: str = "") -> str:
@@ -87,3 +90,46 @@ def test_refusals_say_why(blog: Box) -> None:
         assert why in refused(blog, "edge:set", "blog", "header.request", f"'{rule}'")
     ok(blog, "edge:set", "blog", "header.response", "'set Content-Security-Policy \"a; b\"; remove Server'")
     assert 'set Content-Security-Policy "a; b"; remove Server' in ok(blog, "edge:report", "blog")
+
+
+def test_logs_of_the_edge(blog: Box) -> None:
+    assert "edge:set blog access-log on" in refused(blog, "nginx:access-logs", "blog")
+    ok(blog, "edge:set", "blog", "access-log", "on")
+    following = subprocess.Popen(
+        [*blog.ssh_command(), "-p", str(blog.ssh_port), f"{blog.user}@127.0.0.1", "nginx:access-logs", "blog", "-t"],
+        stdout=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+    )
+    try:
+        assert following.stdout is not None
+        for path in ("/a?token=secret", "/b"):
+            blog.get("blog", path)
+            line = json.loads(following.stdout.readline())
+            assert (line["path"], line["status"], line["client"]) == (path.partition("?")[0], 503, "127.0.0.1")
+            assert "secret" not in str(line)
+    finally:
+        following.terminate()
+        following.communicate(timeout=20)
+    lines = ok(blog, "nginx:access-logs", "blog", "--num", "1").splitlines()
+    assert [json.loads(line)["path"] for line in lines] == ["/b"]
+    errors = ok(blog, "nginx:error-logs", "blog")
+    assert 'host: "blog.localhost"' in errors and "/b HTTP" in errors and "secret" not in errors
+    assert "at most" in refused(blog, "nginx:access-logs", "blog", "-n", "1000000")
+    blog.settles()
+    path = blog.data / "edge" / "access" / "blog.log"
+    assert path.exists()
+    ok(blog, "apps:destroy", "blog", "--force")
+    eventually(lambda: not path.exists())
+
+
+def test_an_access_names_its_instance(blog: Box) -> None:
+    ok(blog, "edge:set", "blog", "access-log", "on")
+    done = blog.push(blog.repository(files("serve()\n")), "blog")
+    assert done.status == 0, done
+    blog.get("blog", "/live")
+
+    def named() -> bool:
+        lines = [json.loads(line) for line in ok(blog, "nginx:access-logs", "blog").splitlines()]
+        return [line["instance"] for line in lines if line["path"] == "/live"] == ["web.1"]
+
+    eventually(named)

@@ -11,7 +11,8 @@ local ipairs, match = ipairs, string.match
 
 -- In the order in which requests pass them.
 local GATE = {
-    "addresses", "attack", "limits", "cors", "maintenance", "auth", "routes", "rewrite", "trace", "headers", "sticky",
+    "access_log", "addresses", "attack", "limits", "cors", "maintenance", "auth", "routes", "rewrite", "trace", "headers",
+    "sticky",
 }
 
 -- Known to the balancer and what follows it.

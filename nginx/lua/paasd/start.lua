@@ -2,6 +2,7 @@
 
 local tables = require "paasd.tables"
 local secret = require "paasd.secret"
+local access_log = require "paasd.access_log"
 local certificates = require "paasd.certificates"
 local own_pages = require "paasd.own_pages"
 local policies = require "paasd.policies"
@@ -24,6 +25,7 @@ return function(mirrors, pages_directory, tls_directory, https_port)
     policies.table:load(mirrors .. "/policies.txt")
     hosts.table:load(mirrors .. "/hosts.txt")
     routes.table:load(mirrors .. "/routes.txt")
+    access_log.load(mirrors .. "/access")
     workers.new_generation()
 
     paasd_way = gate.way
@@ -41,5 +43,10 @@ return function(mirrors, pages_directory, tls_directory, https_port)
     paasd_control = control.handle
     paasd_handshake = certificates.handshake
     paasd_challenge = certificates.challenge
-    paasd_worker = function() workers.start(counters.flush) end
+    paasd_worker = function()
+        workers.start(function()
+            counters.flush()
+            access_log.flush()
+        end)
+    end
 end
