@@ -32,6 +32,11 @@ class HttpConfig:
     """Host name of paasd itself, its panel and API; no app may have it."""
     public_addresses: str = ""
     """Addresses under which the internet reaches this box, separated by spaces, where they are not its own (NAT)."""
+    resolvers: str = ""
+    """Name servers that the edge asks for the host of `auth.forward`, as `address` or `address:port` between spaces;
+    empty for those in /etc/resolv.conf."""
+    ca_bundle: str = "/etc/ssl/certs/ca-certificates.crt"
+    """Roots (PEM) that the edge trusts there."""
     client_rate: int = 0
     """Requests a second that one client may make of all apps together, and twice as many at once; 0 for any number. A
     client is an address, or a /64 of IPv6."""

@@ -31,6 +31,8 @@ local function note(app)
     dict:set("news", true)
 end
 
+M.want = note
+
 -- Whether one more may go: all at once would overflow the queue of an app that has only just begun to take connections.
 local function has_room(app, route, time)
     local under_way = 0

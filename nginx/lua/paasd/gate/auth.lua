@@ -1,7 +1,9 @@
--- Lets in only those who say a name and its password. Settings: `{"basic": {"alice": "$pbkdf2-sha256$…"}}`.
+-- Lets in only those who say a name and its password, or whom another service lets in, or both. Settings:
+-- `{"basic": {"alice": "$pbkdf2-sha256$…"}, "forward": {"tls": true, "host": "auth.example.org", "port": 443, …}}`.
 --
--- The header is the edge's own then, and never reaches the app.
+-- With `basic` the header Authorization is the edge's own, and reaches neither the app nor the service.
 
+local forward_auth = require "paasd.forward_auth"
 local pages = require "paasd.pages"
 local passwords = require "paasd.passwords"
 
@@ -35,13 +37,29 @@ local function basic(users, app)
     end
 end
 
-function M.compile(settings, app)
-    local users = {}
-    for name, text in pairs(settings.basic) do
-        users[name] = passwords.parse(text)
+local function parsed(users)
+    local found = {}
+    for name, text in pairs(users) do
+        found[name] = passwords.parse(text)
     end
-    assert(next(users))
-    return {access = basic(users, app)}
+    assert(next(found))
+    return found
+end
+
+function M.compile(settings, app)
+    local check = settings.basic and basic(parsed(settings.basic), app)
+    local forward = settings.forward
+    assert(check or forward)
+    if not forward then
+        return {access = check}
+    end
+    local function access(request)
+        if check then
+            check()
+        end
+        return forward_auth.access(forward, app, request)
+    end
+    return {access = access, headers = forward_auth.headers}
 end
 
 return M
