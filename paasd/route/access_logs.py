@@ -6,7 +6,9 @@ believed of them but their bytes: no link is followed."""
 from __future__ import annotations
 
 import calendar
+import contextlib
 import json
+import logging
 import os
 import stat
 import time
@@ -15,6 +17,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from paasd.names import app_name
+
+_log = logging.getLogger(__name__)
 
 _HALF_AGE = 7 * 86400
 """Seconds after which a file gives way to the next, and after which it goes then."""
@@ -39,25 +43,33 @@ class AccessLogs:
 
     def remove(self, app: str) -> None:
         for suffix in _SUFFIXES:
-            (self._directory / f"{app_name(app)}{suffix}").unlink(missing_ok=True)
+            _remove(self._directory / f"{app_name(app)}{suffix}")
 
     def keep_only(self, apps: Collection[str]) -> None:
         """Remove the logs of all others."""
         for path in self._files():
             if path.name.partition(".log")[0] not in apps:
-                path.unlink(missing_ok=True)
+                _remove(path)
 
     def age(self) -> None:
         """No line is kept for more than two weeks."""
         for path in self._files():
-            if path.suffix == ".1":
-                if path.lstat().st_mtime < time.time() - _HALF_AGE:
-                    path.unlink(missing_ok=True)
-            elif (began := _began(path)) is not None and began < time.time() - _HALF_AGE:
-                path.replace(path.with_name(f"{path.name}.1"))
+            with contextlib.suppress(OSError):  # not even of directories that should not be there
+                if path.suffix == ".1":
+                    if path.lstat().st_mtime < time.time() - _HALF_AGE:
+                        path.unlink(missing_ok=True)
+                elif (began := _began(path)) is not None and began < time.time() - _HALF_AGE:
+                    path.replace(path.with_name(f"{path.name}.1"))
 
     def _files(self) -> list[Path]:
         return list(self._directory.iterdir()) if self._directory.exists() else []
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:  # what should not be there must not keep sites from being served
+        _log.warning("the access log %s cannot be removed: %s", path, error)
 
 
 def _began(path: Path) -> float | None:

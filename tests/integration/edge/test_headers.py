@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 
+import pytest
 from aiohttp import web
 
 from tests.integration.edge.conftest import Bench
@@ -115,3 +116,57 @@ async def test_rules_hold_over_kept_connections_and_many_at_once(bench: Bench) -
     host = "blog.test"
     answers = await asyncio.gather(*(got(bench, host, "X-Path", f"/{number}") for number in range(200)))
     assert answers == [[f"/{number}"] for number in range(200)]
+
+
+@pytest.mark.parametrize("verb", ["set {} x-1", "add {} x-1", "remove {}"])
+async def test_headers_that_nginx_knows_itself(bench: Bench, verb: str) -> None:
+    """Nginx keeps some in places of their own, which a rule must not break."""
+    of_requests = [
+        "Accept",
+        "User-Agent",
+        "Cookie",
+        "Authorization",
+        "Referer",
+        "Via",
+        "Content-Type",
+        "Accept-Encoding",
+    ]
+    of_requests += [
+        "If-Match",
+        "If-None-Match",
+        "If-Modified-Since",
+        "Range",
+        "If-Range",
+        "Date",
+        "Destination",
+        "Depth",
+    ]
+    of_answers = ["Server", "Location", "Refresh", "Last-Modified", "Content-Range", "Accept-Ranges", "ETag", "Expires"]
+    of_answers += ["WWW-Authenticate", "Cache-Control", "Link", "Content-Type", "Set-Cookie", "Content-Location"]
+    master = bench.edge._nginx.master()
+    assert master is not None
+    workers = {worker.pid for worker in master.children()}
+
+    present: list[str] = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return web.json_response([*request.headers], headers=dict.fromkeys(present, "there"))
+
+    for own in ([], ["Location", "ETag", "Server", "Set-Cookie", "Cache-Control", "Expires", "WWW-Authenticate"]):
+        present[:] = own
+        host = await bench.serve("blog", await bench.apps.start(answer))
+        await set_policy(
+            bench,
+            "blog",
+            header__request=";".join(verb.format(name) for name in of_requests),
+            header__response=";".join(verb.format(name) for name in of_answers),
+        )
+        for sent in ({}, {"Cookie": "a=b", "User-Agent": "me", "Range": "bytes=0-1", "If-None-Match": "a"}):
+            async with bench.visitor.session.get(bench.visitor.url(), headers={"Host": host, **sent}) as response:
+                names = {name.lower() for name in json.loads(await response.read())}
+                assert (response.status, {*of_answers} <= response.headers.keys()) == (200, verb[0] != "r")
+                assert ({name.lower() for name in of_requests} <= names) == (verb[0] != "r")
+                if verb[0] == "r":
+                    assert not {*of_answers} & response.headers.keys()
+                    assert not {name.lower() for name in of_requests} & names
+    assert {worker.pid for worker in master.children()} == workers
