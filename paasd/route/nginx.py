@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import functools
 import hashlib
-import ipaddress
 import logging
 import os
 import pwd
@@ -14,7 +13,6 @@ import re
 import resource
 import shutil
 import signal
-import ssl
 import stat
 import time
 from collections.abc import Iterable, Sequence
@@ -25,7 +23,7 @@ import psutil
 
 from paasd.config import HttpConfig
 from paasd.errors import EdgeError
-from paasd.route import processes
+from paasd.route import asking, processes
 from paasd.route.files import read_text, replace_file
 from paasd.route.sites import listen_addresses, tls_addresses
 
@@ -37,7 +35,6 @@ _MAX_OPEN_FILES = 65536
 _MAX_LOG = 16 * 1024**2
 _BODY_SIZE = "100m"
 _MODULES = ("ndk_http_module.so", "ngx_http_lua_module.so")
-_ADDRESS_AND_PORT = re.compile(r"(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3}|\[[0-9a-f:]+\]):[0-9]{1,5}")
 _UNSAFE_IN_PATH = re.compile(r"[^\w./@+:,=-]")
 
 
@@ -163,8 +160,8 @@ class Nginx:
             control=None if test else self.control,
             include=include,
             body_size=_BODY_SIZE,
-            resolvers=await asyncio.to_thread(_resolvers, self._http),
-            ca_bundle=await asyncio.to_thread(_ca_bundle, self._http),
+            resolvers=await asyncio.to_thread(asking.resolvers, self._http),
+            ca_bundle=await asyncio.to_thread(asking.ca_bundle, self._http),
             client_rate=self._http.client_rate,
             client_connections=self._http.client_connections,
         )
@@ -248,41 +245,6 @@ def _open_files() -> int:
     """What a worker may open: at most the hard limit we have."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     return _MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_OPEN_FILES)
-
-
-def _resolvers(http: HttpConfig) -> list[str]:
-    """The name servers, in Nginx's form."""
-    lines = [line.split() for line in (read_text(Path("/etc/resolv.conf")) or "").splitlines()]
-    hosts = [words[1] for words in lines if len(words) > 1 and words[0] == "nameserver"]
-    return [found for text in http.resolvers.split() or hosts if (found := _resolver(text))]
-
-
-def _resolver(text: str) -> str | None:
-    """None for what Nginx would not take, such as an address with a zone."""
-    if _ADDRESS_AND_PORT.fullmatch(text):
-        return text
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        return None
-    return None if "%" in text else f"[{address}]" if address.version == 6 else text
-
-
-def _ca_bundle(http: HttpConfig) -> str:
-    """Empty when it cannot be used: no worker would start with it, and without it nobody is trusted. Workers read it as
-    another user."""
-    path = Path(http.ca_bundle)
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
-        readable = path.stat().st_mode & 0o004 and all(each.stat().st_mode & 0o001 for each in path.resolve().parents)
-    except OSError:
-        readable = 0
-    if not readable or not path.is_absolute() or _UNSAFE_IN_PATH.search(str(path)):
-        _log.warning(
-            "Nginx's workers cannot use the roots in %s (http.ca_bundle): auth.forward asks nobody outside", path
-        )
-        return ""
-    return str(path)
 
 
 _known: dict[str, str] = {}

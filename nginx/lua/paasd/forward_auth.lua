@@ -98,7 +98,7 @@ local function asked(settings, app)
             return nil, service .. " has no instance"
         end
         answer, err = http.ask(target, lines)
-        if answer or err == "timeout" then
+        if answer or not service or err == "timeout" then
             break
         end
     end
