@@ -92,8 +92,9 @@ end
 -- The access phase of the gate. A request that was held, or failed, comes again and has passed already.
 function M.enter()
     local request = address()
-    if under_way[request] then
-        return
+    local before = under_way[request]
+    if before then
+        return before.passed or ngx.exit(500)
     end
     local entry = find_host(var.host)
     if not entry or not entry.gate then
