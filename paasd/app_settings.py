@@ -21,8 +21,8 @@ _DURATION = re.compile(r"([0-9]{1,7}(?:\.[0-9]{1,3})?)(ms|s|m|h|d)?")
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-PRIVATE = ("cache-name", "numbered")
-"""Keys that are nobody's to set, and not copied."""
+PRIVATE = ("cache-name", "numbered", "snippet")
+"""Keys that are not everybody's to set, and not copied."""
 
 
 @dataclass(frozen=True)

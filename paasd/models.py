@@ -404,11 +404,13 @@ class Site:
     """JSON of what was set for the gateway, by part; empty when nothing was."""
     pages: str = ""
     """JSON of the pages that the app has in place of the edge's own; empty when there are none."""
+    snippet: str = ""
+    """An administrator's own directives for its server block."""
 
     @property
     def needs_block(self) -> bool:
         """What Nginx takes only from its configuration is in a server block of the app's own."""
-        return bool(self.body_size or self.client_ca)
+        return bool(self.body_size or self.client_ca or self.snippet)
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ from paasd.cli import (
     routes,
     run,
     sleep,
+    snippets,
     storage,
     traffic,
 )
@@ -75,6 +76,7 @@ MODULES = (
     routes,
     run,
     sleep,
+    snippets,
     storage,
     traffic,
 )

@@ -34,6 +34,7 @@ from paasd.api.v1.resources import ResourcesResource
 from paasd.api.v1.routes import RoutesResource
 from paasd.api.v1.run import RunResource
 from paasd.api.v1.sleep import SleepResource
+from paasd.api.v1.snippets import SnippetsResource
 from paasd.api.v1.storage import StorageResource
 from paasd.api.v1.traffic import TrafficResource
 from paasd.composition.front import Front
@@ -119,6 +120,7 @@ def _edge(parts: Parts) -> list[Resource]:
             stores.certificates, stores.domains, stores.tls_settings, edge.serving, edge.issuing, lifecycle
         ),
         EdgeResource(stores.gateway, lifecycle),
+        SnippetsResource(stores.snippets, lifecycle),
         TrafficResource(edge.edge),
         EdgeLogsResource(stores.gateway, edge.edge.logs, stores.instances),
     ]

@@ -19,6 +19,7 @@ from paasd.gateway.policy import Gateway
 from paasd.identity.ssh_keys import SshKeys
 from paasd.identity.users import Users
 from paasd.jobs.table import Jobs
+from paasd.nginx_snippets import Snippets
 from paasd.pipelines import Pipelines
 from paasd.projects import Projects
 from paasd.quotas import Quotas
@@ -56,6 +57,7 @@ class Stores:
     storage: Storage
     domains: Domains
     gateway: Gateway
+    snippets: Snippets
     certificates: Certificates
     authority_keys: AuthorityKeys
     troubles: Troubles
@@ -91,6 +93,7 @@ def compose_stores(base: Base) -> Stores:
         storage=Storage(config, database, jobs, base.volumes, quotas.gate),
         domains=Domains(database, config.http),
         gateway=Gateway(database),
+        snippets=Snippets(database),
         certificates=Certificates(database, vault),
         authority_keys=AuthorityKeys(database, vault),
         troubles=Troubles(database),

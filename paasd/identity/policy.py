@@ -24,6 +24,7 @@ class Action(StrEnum):
     HOST_PATH = "volume:host-path"
     QUOTA_CHANGE = "quota:change"
     GLOBAL_DOMAIN = "domain:global"
+    NGINX_SNIPPET = "nginx:snippet"
     BOX_READ = "box:read"
     BOX_CLEAN = "box:clean"
     JOB_READ = "job:read"

@@ -12,6 +12,7 @@ from paasd.database import Database, Transaction, now
 from paasd.errors import AlreadyExists, Conflict, NotFound
 from paasd.gateway.policy import BODY, Gateway, pages_text, policy_text
 from paasd.models import Actor, App, Redirect, Site
+from paasd.nginx_snippets import Snippets
 from paasd.route import path_routes
 from paasd.route.global_domains import GlobalDomains
 from paasd.route.host_claims import refuse_taken
@@ -66,6 +67,7 @@ class Domains:
         self._http = http
         self._tls = TlsSettings(database)
         self._gateway = Gateway(database)
+        self._snippets = Snippets(database)
         self.everywhere = GlobalDomains(database, http)
         self.redirects = Redirects(database, http)
         self.path_routes = PathRoutes(database)
@@ -125,6 +127,7 @@ class Domains:
             body_size=values.get(BODY, ""),
             policy=policy_text(values, {"routes": routes}),
             pages=pages_text(values),
+            snippet=await self._snippets.of(app),
         )
 
     async def _redirects(self, app: App, names: Names) -> tuple[Redirect, ...]:

@@ -75,3 +75,22 @@ def test_traffic(box: Box, gated: str) -> None:
     text = box.ssh("traffic:report", gated).out
     assert "Apdex" in text and "closed" in text
     assert box.ssh("edge:set", gated, "breaker.share").status == 0
+
+
+def test_an_administrators_own_lines(box: Box, gated: str) -> None:
+    done = box.ssh("nginx:set-snippet", gated, stdin='location = /own {\n    return 200 "own lines";\n}\n')
+    assert done.status == 0, done
+    assert box.get(gated, "/own").text == "own lines" and box.get(gated).text == "hello"
+    assert "own lines" in box.ssh("nginx:show-config", gated).out
+    for broken, said in (("nonsense;", "nonsense"), ("location / { }", "duplicate location"), ("server {", "")):
+        refused = box.ssh("nginx:set-snippet", gated, stdin=broken)
+        assert refused.status == 1 and said in refused.err, refused
+        assert box.get(gated, "/own").text == "own lines"
+    for nothing in ("", "  \n", "a\0b;"):
+        assert box.ssh("nginx:set-snippet", gated, stdin=nothing).status == 1
+    assert box.ssh("apps:clone", gated, "bare").status == 0
+    assert "own lines" not in box.ssh("nginx:show-config", "bare").out
+    assert box.ssh("apps:destroy", "bare", "--force").status == 0
+    assert box.ssh("nginx:clear-snippet", gated).status == 0
+    assert box.get(gated, "/own").status == 404
+    box.settles()

@@ -1,0 +1,44 @@
+"""An administrator's own lines in the server block of an app."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from paasd.api.operations import Body, Call, Operation
+from paasd.errors import InvalidSite
+from paasd.identity.policy import Action
+from paasd.lifecycle import Lifecycle
+from paasd.nginx_snippets import Snippets
+
+
+class NewSnippet(Body):
+    text: str
+    """Nginx directives; empty for none."""
+
+
+class SnippetsResource:
+    def __init__(self, snippets: Snippets, lifecycle: Lifecycle) -> None:
+        self._snippets = snippets
+        self._lifecycle = lifecycle
+
+    def operations(self) -> Sequence[Operation]:
+        path, action = "/apps/{app}/nginx/snippet", Action.NGINX_SNIPPET
+        return [
+            Operation("GET", path, action, self.show, "Own lines in the app's server block"),
+            Operation("PUT", path, action, self.set, "Put own lines into the app's server block", NewSnippet),
+        ]
+
+    async def show(self, call: Call) -> dict[str, Any]:
+        return {"text": await self._snippets.of(call.app)}
+
+    async def set(self, call: Call) -> dict[str, Any]:
+        """What Nginx refuses is not kept."""
+        before = await self._snippets.of(call.app)
+        await self._snippets.set(call.actor, call.app, call.body.text)
+        try:
+            await self._lifecycle.set_site(call.app)
+        except InvalidSite:
+            await self._snippets.set(call.actor, call.app, before)
+            raise
+        return await self.show(call)
