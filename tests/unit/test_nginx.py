@@ -8,7 +8,8 @@ import pytest
 
 from paasd.config import HttpConfig
 from paasd.errors import EdgeError, InvalidInput, InvalidSite
-from paasd.models import Endpoint, Redirect, Route, Site
+from paasd.identity.policy import Action, allows
+from paasd.models import Actor, Endpoint, Redirect, Route, Site
 from paasd.route.control import parse_counters, parse_route, route_line
 from paasd.route.files import replace_file
 from paasd.route.hosts import all_lines, host_lines, server_name
@@ -71,6 +72,16 @@ def test_site_text(files: SiteFiles) -> None:
     ):
         assert line in text
     assert text.count("server {") == 1, "HTTPS is off"
+
+
+def test_only_administrators_may_add_own_lines() -> None:
+    roles = {role: allows(Actor("o", "u", role, role), Action.NGINX_SNIPPET) for role in ("developer", "admin")}
+    assert roles == {"developer": False, "admin": True}
+
+
+def test_own_lines_may_end_in_a_comment(files: SiteFiles) -> None:
+    text = files.render(Site("blog", ("a.test",), snippet="location = /x { return 204; }  # mine"))
+    assert text is not None and "# mine\n" in text and text.index("# mine") < text.index("plain.conf")
 
 
 def test_most_apps_have_no_server_block(files: SiteFiles) -> None:
