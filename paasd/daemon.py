@@ -67,7 +67,8 @@ class Daemon:
         parts, reconciler = self._made.parts, self._made.watchers.reconciler
         await parts.build.repositories.prepare()
         await self._made.front.intake.sweep()
-        await parts.edge.edge.start()
+        stores = parts.stores
+        await parts.edge.edge.start([await stores.domains.site(app) for app in await stores.apps.all()])
         await reconciler.recover()
         with contextlib.suppress(EngineUnavailable):
             await parts.base.volumes.remove_carriers()

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from paasd.errors import EdgeError, InvalidSite
 from paasd.models import Site
 from paasd.route.files import read_text
 from paasd.route.nginx import Nginx
 from paasd.route.sites import SiteFiles
+
+_log = logging.getLogger(__name__)
 
 Texts = Mapping[str, str | None]
 """Server blocks by app; None for those that need none."""
@@ -46,13 +50,20 @@ class Blocks:
         }
         if not differing:
             return {}
+        await self.repair()
         await asyncio.to_thread(self._write_candidates, differing)
-        if await self._nginx.test([str(self._candidates / "*.conf")]) is None:
+        present = await asyncio.to_thread(self._files.apps)
+        good = [
+            str(self._files.path(app)) for app in present if app not in differing and texts.get(app, "") is not None
+        ]
+        if await self._nginx.test([*good, str(self._candidates / "*.conf")]) is None:
             return {}
         refused = {}
         for app, text in differing.items():
-            reason = await self._nginx.test([str(self._candidates / f"{app}.conf")])
-            if reason is not None:
+            candidate = str(self._candidates / f"{app}.conf")
+            if (reason := await self._nginx.test([*good, candidate])) is None:
+                good.append(candidate)
+            else:
                 refused[app] = reason.replace(f"{self._candidates}/", "")
                 await asyncio.to_thread(self._files.set_aside, app, text, refused[app])
         return refused
@@ -68,26 +79,41 @@ class Blocks:
                 self._files.write(app, text)
 
     async def repair(self) -> None:
-        """Put right what others did to our files: a file that Nginx would refuse is written again, or set aside. Raises
-        EdgeError when that does not help."""
+        """Put right what others did to our files: one that Nginx would refuse, by itself or beside those before it, is
+        written again, or set aside. Raises EdgeError when that does not help."""
         if await self._nginx.test(self.include) is None:
             return
+        await self._refuse_without_blocks()
+        good: list[str] = []
         for app in await asyncio.to_thread(self._files.apps):
             path = self._files.path(app)
-            reason = await self._nginx.test([str(path)])
-            if reason is None:
-                continue
-            text = await asyncio.to_thread(read_text, path) or ""
-            await asyncio.to_thread(self._files.remove, app)
-            if app in self._good:
-                await asyncio.to_thread(self._files.write, app, self._good[app])
-            await asyncio.to_thread(self._files.set_aside, app, text, reason)
+            if (reason := await self._nginx.test([*good, str(path)])) is not None:
+                await self._set_aside(app, path, reason)
+                if not path.exists() or await self._nginx.test([*good, str(path)]) is not None:
+                    path.unlink(missing_ok=True)
+                    continue
+            good.append(str(path))
         if (reason := await self._nginx.test(self.include)) is not None:
             raise EdgeError(f"Nginx refuses its configuration: {reason}")
 
+    async def _refuse_without_blocks(self) -> None:
+        """What is wrong with the main configuration is no block's fault. Raises EdgeError."""
+        if (reason := await self._nginx.test([])) is not None:
+            raise EdgeError(f"Nginx refuses its configuration: {reason}")
+
+    async def _set_aside(self, app: str, path: Path, reason: str) -> None:
+        text = await asyncio.to_thread(read_text, path) or ""
+        await asyncio.to_thread(self._files.remove, app)
+        if app in self._good:
+            await asyncio.to_thread(self._files.write, app, self._good[app])
+        await asyncio.to_thread(self._files.set_aside, app, text, reason)
+
     def remove_strays(self) -> None:
         for path in self._files.strays():
-            path.unlink()
+            try:
+                path.unlink()
+            except OSError as error:
+                _log.warning("%s, which nobody wants, cannot be removed: %s", path, error.strerror)
 
     def differences(self, sites: Iterable[Site]) -> list[str]:
         texts, _ = self.render_all(sites)

@@ -215,7 +215,9 @@ async def _own(tx: Transaction, app: App) -> list[str]:
     return [row["name"] for row in rows]
 
 
-def _checked(names: Iterable[str]) -> list[str]:
+def _checked(names: Sequence[str]) -> list[str]:
+    if len(names) > _MOST:
+        raise Conflict(f"an app may have {_MOST} domains", hint="A wildcard may do: *.blog.example.org")
     return list(dict.fromkeys(map(domain_name, names)))
 
 

@@ -34,6 +34,7 @@ _START_TIMEOUT = 10.0
 _RELOAD_TIMEOUT = 15.0
 _HASH = re.compile(r'[$]pbkdf2-[^"]*')  # of a password: nobody's to see
 _AGEING = 600.0
+_LONGEST_POLICY = 64 * 1024
 
 
 class Edge:
@@ -55,11 +56,14 @@ class Edge:
         self._loaded = directory / "loaded"
         self._changing_sites = asyncio.Lock()
 
-    async def start(self) -> None:
+    async def start(self, sites: Sequence[Site] = ()) -> None:
         """Bring Nginx up with the configuration of this version; one that runs already is kept, and reloaded only if
-        the main configuration changed. Raises EdgeError, naming who holds the port if that is why."""
+        the main configuration changed. `sites` are served from the first moment where an older version had no tables.
+        Raises EdgeError, naming who holds the port if that is why."""
         async with self._changing_sites:
             await asyncio.to_thread(self._create_directories)
+            if await asyncio.to_thread(self._hosts.is_new):
+                await asyncio.to_thread(self._seed, sites)
             await asyncio.to_thread(self.logs.access.prepare, await self._nginx.worker_uid())
             await write_config(self._nginx.config, await self._nginx.render(self._blocks.include))
             await self._make_effective()
@@ -88,6 +92,12 @@ class Edge:
         """Make `site` effective. True if that took a reload. Raises InvalidSite; what served before still serves."""
         lines = host_lines(site)
         text = self._files.render(site)
+        if len(site.policy) > _LONGEST_POLICY:
+            raise InvalidSite(
+                f"what is set for {site.app} at the edge is {len(site.policy) // 1024} KiB long,"
+                f" {_LONGEST_POLICY // 1024} KiB are possible",
+                hint="Set fewer or shorter ones.",
+            )
         async with self._changing_sites:
             await self._ensure_started()
             live = await self._hosts.live()
@@ -95,7 +105,7 @@ class Edge:
             if refused := await self._blocks.test([site], {site.app: text}):
                 raise InvalidSite(f"Nginx refuses the site of {site.app}: {refused[site.app]}")
             await self._set_pages(site)
-            await self._policies.change({site.app: site.policy or None})
+            await self._set_policy(site)
             others = {name: line for name, line in live.items() if app_of(line) != site.app}
             return await self._apply(others | lines, live, {site.app: text})
 
@@ -132,6 +142,14 @@ class Edge:
             await asyncio.to_thread(self._blocks.remove_strays)
             await asyncio.to_thread(self.logs.access.keep_only, {site.app for site in sites})
             return refused
+
+    async def _set_policy(self, site: Site) -> None:
+        try:
+            await self._policies.change({site.app: site.policy or None})
+        except Refused as error:
+            raise InvalidSite(
+                "there is no room for more settings of apps", hint="Set fewer or shorter ones."
+            ) from error
 
     async def _set_pages(self, site: Site) -> None:
         if site.pages or site.app in await self._pages.live():
@@ -220,6 +238,15 @@ class Edge:
         reloaded = await self._make_effective()
         await self._hosts.sync(wanted)
         return reloaded
+
+    def _seed(self, sites: Sequence[Site]) -> None:
+        lines, refused = all_lines(sites)
+        good = [site for site in sites if site.app not in refused]
+        texts, _ = self._blocks.render_all(good)
+        self._files.prepare(good)
+        self._blocks.write(dict.fromkeys(self._files.apps()) | texts)
+        self._policies.seed({site.app: site.policy for site in good if site.policy})
+        self._hosts.seed(lines)  # last: a start that ends before this begins anew
 
     def _create_directories(self) -> None:
         self._nginx.create_directories()

@@ -13,7 +13,7 @@ from paasd import failpoints
 from paasd.errors import InvalidInput
 from paasd.names import shown
 from paasd.route.control import ControlSocket
-from paasd.route.files import commit_file, discard_file, prepare_file, read_text
+from paasd.route.files import commit_file, discard_file, prepare_file, read_text, replace_file
 
 _KEY = re.compile(r"\S{1,300}")
 _LINE = re.compile(r"[^\x00-\x1f\x7f]+")
@@ -29,6 +29,14 @@ class LiveTable:
         self._name = name
         self._mirror = mirror
         self._changing = asyncio.Lock()
+
+    def is_new(self) -> bool:
+        """Whether there was never a mirror, as after an upgrade from a version without this table. Blocking."""
+        return not self._mirror.exists()
+
+    def seed(self, lines: Mapping[str, str]) -> None:
+        """Write the mirror before Nginx reads it for the first time. Blocking."""
+        replace_file(self._mirror, _text(lines))
 
     async def live(self) -> dict[str, str]:
         """What the running Nginx has."""

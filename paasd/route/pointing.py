@@ -128,9 +128,12 @@ class _NoAnswer(Exception):
 
 
 async def _look_up(resolver: Resolver, name: str) -> list[Address]:
-    """All addresses, of both kinds; none when the name does not exist."""
-    found = await asyncio.gather(*(_records(resolver, name, kind) for kind in ("A", "AAAA")))
-    return [ipaddress.ip_address(text) for texts in found for text in texts]
+    """All addresses, of both kinds, as far as they could be asked; none when the name does not exist."""
+    found = await asyncio.gather(*(_records(resolver, name, kind) for kind in ("A", "AAAA")), return_exceptions=True)
+    addresses = [ipaddress.ip_address(text) for texts in found if isinstance(texts, list) for text in texts]
+    if not addresses and (failures := [each for each in found if isinstance(each, BaseException)]):
+        raise failures[0]
+    return addresses
 
 
 async def _records(resolver: Resolver, name: str, kind: str) -> list[str]:

@@ -34,7 +34,7 @@ end
 
 -- Named locations: `@answer` gives the edge's own answer, the others pass the gate.
 local function special(entry)
-    if not entry or entry.redirect or entry.own and var.paasd_own == "" then
+    if not entry or entry.redirect or entry.own and var.paasd_own ~= entry.app then
         return "@answer"
     end
     if entry.gate then

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import socket
+from dataclasses import replace
 
 import aiohttp
 import psutil
@@ -325,3 +326,58 @@ async def test_tables_survive_nginx_and_its_daemon(bench: Bench) -> None:
     assert await again.sync_sites([Site("blog", (host,))]) == {}
     assert await again.differences([Site("blog", (host,))]) == []
     assert (await bench.visitor.get("a.wild.test"))[0] == 404
+
+
+async def test_blocks_that_only_conflict_with_each_other_stop_nobody(bench: Bench) -> None:
+    """Each is fine alone; the second is refused, and whatever was written all the same is set aside at a start."""
+    zone = "ssl_session_cache shared:apps:{}m;"
+    host = await bench.serve("one", await bench.apps.saying("one"), snippet=zone.format(1))
+    with pytest.raises(InvalidSite, match="conflicts"):
+        await bench.edge.set_site(Site("two", ("two.test",), snippet=zone.format(2)))
+    await bench.edge.set_site(Site("two", ("two.test",), snippet=zone.format(1)))
+    path = bench.directory / "sites" / "two.conf"
+    path.write_text(path.read_text().replace("apps:1m", "apps:2m"))
+    await bench.edge.stop()
+    again = Edge(bench.directory, TEMPLATES, bench.http)
+    await again.start()
+    assert await bench.visitor.get(host) == (200, "one")
+    assert not path.exists() and (bench.directory / "quarantine" / "two.conf").exists()
+
+
+async def test_a_broken_main_configuration_is_no_blocks_fault(bench: Bench) -> None:
+    host = await bench.serve("blog", await bench.apps.saying("hello"), body_size="20m")
+    await bench.edge.stop()
+    broken = Edge(bench.directory, TEMPLATES, replace(bench.http, resolvers="999.1.1.1:53"))
+    with pytest.raises(EdgeError, match=r"999\.1\.1\.1"):
+        await broken.start()
+    assert (bench.directory / "sites" / "blog.conf").exists() and not list((bench.directory / "quarantine").iterdir())
+    again = Edge(bench.directory, TEMPLATES, bench.http)
+    await again.start()
+    assert await bench.visitor.get(host) == (200, "hello")
+
+
+async def test_an_upgrade_from_a_version_without_tables_serves_from_the_first_moment(bench: Bench) -> None:
+    host = await bench.serve("blog", await bench.apps.saying("hello"))
+    await bench.edge.stop()
+    for name in ("hosts.txt", "policies.txt", "pages.txt"):
+        (bench.directory / name).unlink(missing_ok=True)
+    (bench.directory / "sites" / "blog.conf").write_text("server { listen 127.0.0.1:1; }")  # as each app had one
+    site = Site("blog", (host,), policy='{"addresses":{"deny":["127.0.0.1/32"]}}')
+    closed = Site("closed", ("closed.test",), body_size="1m")
+    again = Edge(bench.directory, TEMPLATES, bench.http)
+    await again.start([site, closed])
+    assert (await bench.visitor.get(host))[0] == 403 and (await bench.visitor.get("closed.test"))[0] == 503
+    assert await again.differences([site, closed]) == []
+
+
+async def test_a_block_serves_its_own_app_alone(bench: Bench) -> None:
+    """A wildcard's block is no way around what another app's block asks for."""
+    await bench.serve("wide", await bench.apps.saying("wide"), body_size="20m")
+    await bench.edge.set_site(Site("wide", ("*.blog.test",), body_size="20m"))
+    await bench.serve("inner", await bench.apps.saying("secret"), body_size="10m")
+    await bench.edge.set_site(Site("inner", ("inner.blog.test",), body_size="10m"))
+    assert await bench.visitor.get("inner.blog.test") == (200, "secret")
+    (bench.directory / "sites" / "inner.conf").unlink()
+    await bench.edge.set_site(Site("other", ("other.test",), body_size="1m"))
+    assert (await bench.visitor.get("inner.blog.test"))[0] == 503
+    assert await bench.visitor.get("x.blog.test") == (200, "wide")
