@@ -123,6 +123,7 @@ class Lifecycle:
         try:
             await self._repositories.ensure(app)
             async with self._changing_edge:
+                await self._edge.forget(app.name)
                 await self._edge.set_route(Route(app.name))
                 await self._edge.set_site(await self._domains.site(app))
         except BaseException:

@@ -406,11 +406,13 @@ class Site:
     """JSON of the pages that the app has in place of the edge's own; empty when there are none."""
     snippet: str = ""
     """An administrator's own directives for its server block."""
+    apart: bool = False
+    """Its names lie below a wildcard of another app's server block, which Nginx would choose for them."""
 
     @property
     def needs_block(self) -> bool:
         """What Nginx takes only from its configuration is in a server block of the app's own."""
-        return bool(self.body_size or self.client_ca or self.snippet)
+        return bool(self.body_size or self.client_ca or self.snippet or self.apart)
 
 
 @dataclass(frozen=True)

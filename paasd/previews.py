@@ -36,10 +36,11 @@ SETTINGS = Family(
     },
 )
 _DEFAULTS = {"ttl": str(7 * 86400), "limit": "5", "inherit": ""}
-_COPIED = ("build", "resource", "sleep", "tls")
+_COPIED = ("build", "resource", "sleep", "tls", "edge")
 """Families of settings that a preview shares with its app."""
-_OWN = ("automatic",)
-"""Not shared: a certificate from an authority for each branch would use up what the domain gets in a week."""
+_OWN = ("automatic", "maintenance")
+"""Not shared: a certificate from an authority for each branch would use up what the domain gets in a week. And who
+works on an app looks at its previews."""
 _EXPIRE = JobType("preview.expire", Queue.CLEANUP, timeout=300)
 
 

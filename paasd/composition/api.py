@@ -122,7 +122,7 @@ def _edge(parts: Parts) -> list[Resource]:
         EdgeResource(stores.gateway, lifecycle),
         SnippetsResource(stores.snippets, lifecycle),
         TrafficResource(edge.edge),
-        EdgeLogsResource(stores.gateway, edge.edge.logs, stores.instances),
+        EdgeLogsResource(stores.gateway, stores.domains, edge.edge.logs, stores.instances),
     ]
 
 
@@ -149,5 +149,5 @@ def _box(parts: Parts, watchers: Watchers) -> list[Resource]:
         EventsResource(stores.events),
         JobsResource(stores.jobs),
         QuotasResource(stores.quotas, parts.life.disk_use),
-        BoxResource(parts.edge.edge, parts.build.builder, watchers.differences),
+        BoxResource(parts.edge.edge, stores.snippets, parts.build.builder, watchers.differences),
     ]

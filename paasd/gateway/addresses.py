@@ -12,6 +12,8 @@ _WHAT = f"addresses or networks such as 192.0.2.7 10.0.0.0/8 2001:db8::/32, at m
 
 
 def networks(value: str) -> str:
+    if "%" in value:  # a zone, which only this box would understand
+        raise ValueError(_WHAT)
     checked = words(ipaddress.ip_network, _WHAT)(value)
     found = [str(ipaddress.ip_network(word)) for word in checked.split()]
     if not 1 <= len(found) <= _MOST:

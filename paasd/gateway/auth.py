@@ -14,7 +14,7 @@ from paasd.gateway.parts import Part, Values
 
 _MOST = 50
 _ITERATIONS = 200_000
-_HASHED = re.compile(r"\$pbkdf2-sha256\$[1-9][0-9]{3,5}\$[A-Za-z0-9_-]{22,64}\$[A-Za-z0-9_-]{43}")
+_HASHED = re.compile(rf"\$pbkdf2-sha256\${_ITERATIONS}\$[A-Za-z0-9_-]{{22,64}}\$[A-Za-z0-9_-]{{43}}")
 _USER = re.compile(r"[A-Za-z0-9._@+-]{1,64}")
 _PASSWORD = re.compile(r"[^\s\x00-\x1f\x7f]{8,200}")
 _WHAT = (

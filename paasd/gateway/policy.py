@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Mapping
@@ -71,15 +72,19 @@ class Gateway:
 
     async def change(self, actor: Actor, app: App, changes: Mapping[str, str | None]) -> None:
         """All changes or none; None or an empty value takes a setting away. Raises InvalidInput."""
-        family, before = self._settings.family, await self.values(app)
-        checked = {key: family.checked(key, value) if value else None for key, value in changes.items()}
+        before = await self.values(app)
+        checked = await asyncio.to_thread(self._checked, changes)  # passwords are hashed slowly
         wanted = {key: value for key, value in {**before, **checked}.items() if value}
         try:
             for part in PARTS:
                 part.check(wanted)
         except ValueError as error:
             raise InvalidInput(str(error), hint=f"See what is set: edge:report {app.name}") from None
-        await self._settings.change(actor, app, changes)
+        await self._settings.change(actor, app, checked)
+
+    def _checked(self, changes: Mapping[str, str | None]) -> dict[str, str | None]:
+        family = self._settings.family
+        return {key: family.checked(key, value) if value else None for key, value in changes.items()}
 
 
 def policy_text(values: Values, more: Mapping[str, object | None] | None = None) -> str:

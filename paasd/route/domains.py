@@ -107,6 +107,17 @@ class Domains:
         """Host names that an app answers: its own, those under global domains, the built-in one last."""
         return (await self.names(app)).answered
 
+    async def since(self, app: App) -> dict[str, float]:
+        """When the app got each of its domains, and under `""` when it was made or last renamed."""
+        rows = await self._database.fetch(
+            "SELECT name, created_at FROM domains WHERE app_id = ?1 UNION ALL SELECT '', MAX(at) FROM events"
+            " WHERE type = 'app.renamed' AND organization_id = ?2 AND app = ?3",
+            app.id,
+            app.organization_id,
+            app.name,
+        )
+        return {"": app.created_at} | {row["name"]: row["created_at"] for row in rows if row["created_at"]}
+
     async def main(self, app: App) -> str:
         """The one host name to give to others."""
         return (await self.names(app)).main

@@ -23,7 +23,7 @@ from paasd.route.control import AppCounters, ControlSocket, Refused, parse_count
 from paasd.route.edge_logs import EdgeLogs
 from paasd.route.edge_tls import EdgeTls
 from paasd.route.files import read_text, replace_file
-from paasd.route.hosts import all_lines, app_of, check_free, host_lines, is_own
+from paasd.route.hosts import all_lines, apart_from, app_of, check_free, host_lines, is_own, set_apart
 from paasd.route.live_table import LiveTable
 from paasd.route.nginx import Nginx, write_config
 from paasd.route.sites import SiteFiles
@@ -90,8 +90,7 @@ class Edge:
 
     async def set_site(self, site: Site) -> bool:
         """Make `site` effective. True if that took a reload. Raises InvalidSite; what served before still serves."""
-        lines = host_lines(site)
-        text = self._files.render(site)
+        host_lines(site), self._files.render(site)  # refused before anything is asked of Nginx
         if len(site.policy) > _LONGEST_POLICY:
             raise InvalidSite(
                 f"what is set for {site.app} at the edge is {len(site.policy) // 1024} KiB long,"
@@ -101,6 +100,10 @@ class Edge:
         async with self._changing_sites:
             await self._ensure_started()
             live = await self._hosts.live()
+            site = apart_from(
+                site, {name: app_of(line) for name, line in live.items() if name[0] == "*" and is_own(line)}
+            )
+            lines, text = host_lines(site), self._files.render(site)
             check_free(site.app, lines, live)
             if refused := await self._blocks.test([site], {site.app: text}):
                 raise InvalidSite(f"Nginx refuses the site of {site.app}: {refused[site.app]}")
@@ -121,11 +124,16 @@ class Edge:
             await self._control.delete(f"counters/{app}")  # after that no worker has lines of it
             await asyncio.to_thread(self.logs.access.remove, app)
 
+    async def forget(self, app: str) -> None:
+        """What was logged of requests to whoever had the name before."""
+        await asyncio.to_thread(self.logs.access.remove, app_name(app))
+
     async def sync_sites(self, sites: Sequence[Site]) -> dict[str, str]:
         """Make the sites equal these, with one reload at most. Returns why some apps are in quarantine: what they had
         before still serves."""
         async with self._changing_sites:
             await self._ensure_started()
+            sites = set_apart(sites)
             wanted, refused = all_lines(sites)
             good = [site for site in sites if site.app not in refused]
             texts, badly = self._blocks.render_all(good)
@@ -133,12 +141,14 @@ class Edge:
             live = await self._hosts.live()
             wanted = {name: line for name, line in wanted.items() if app_of(line) not in refused}
             kept = {name: line for name, line in live.items() if app_of(line) in refused and name not in wanted}
-            await self._policies.sync({site.app: site.policy for site in sites if site.policy})
+            policies = {site.app: site.policy for site in sites if site.policy}
+            await self._policies.change(policies)  # names that have one by another app's name keep that until they move
             await self._sync_pages(sites)
             present = await asyncio.to_thread(self._files.apps)
             gone = dict.fromkeys(app for app in present if app not in {site.app for site in sites})
             texts = {app: text for app, text in texts.items() if app not in refused}
             await self._apply(wanted | kept, live, texts | gone)
+            await self._policies.sync(policies)
             await asyncio.to_thread(self._blocks.remove_strays)
             await asyncio.to_thread(self.logs.access.keep_only, {site.app for site in sites})
             return refused
@@ -181,6 +191,7 @@ class Edge:
     async def differences(self, sites: Sequence[Site]) -> list[str]:
         """Where tables and files are not as these sites say."""
         async with self._changing_sites:
+            sites = set_apart(sites)
             wanted, refused = all_lines(sites)
             live, policies, pages = await self._hosts.live(), await self._policies.live(), await self._pages.live()
             found = [f"{name} is not served as {line}" for name, line in wanted.items() if live.get(name) != line]
@@ -240,6 +251,7 @@ class Edge:
         return reloaded
 
     def _seed(self, sites: Sequence[Site]) -> None:
+        sites = set_apart(sites)
         lines, refused = all_lines(sites)
         good = [site for site in sites if site.app not in refused]
         texts, _ = self._blocks.render_all(good)

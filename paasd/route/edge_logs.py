@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 
 from paasd.route.access_logs import AccessLogs
-from paasd.route.error_log import lines_of
+from paasd.route.error_log import Since, lines_of
 from paasd.route.live_table import LiveTable
 from paasd.route.log_reading import follow, last_lines
 
@@ -28,10 +28,9 @@ class EdgeLogs:
         """The last ones, then new ones as they come; close it."""
         return follow(self.access.path(app), most)
 
-    async def errors(self, app: str, since: float, most: int) -> list[bytes]:
-        """Of an app that was made at `since`."""
+    async def errors(self, app: str, since: Since, most: int) -> list[bytes]:
         wanted = lines_of(app, await self._hosts.live(), since)
         return await asyncio.to_thread(last_lines, self._error_log, most, wanted)
 
-    async def follow_errors(self, app: str, since: float, most: int) -> AsyncGenerator[bytes, None]:
+    async def follow_errors(self, app: str, since: Since, most: int) -> AsyncGenerator[bytes, None]:
         return follow(self._error_log, most, lines_of(app, await self._hosts.live(), since))

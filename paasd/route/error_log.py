@@ -15,15 +15,19 @@ _HOST = re.compile(rb'host: "([^"]*)"')
 _QUERY = re.compile(r'\?\S*?(?=(?:",?)?(?:\s|$))')
 
 
-def lines_of(app: str, live: Mapping[str, str], since: float) -> Callable[[bytes], bool]:
-    """Whether a line is of the app, which was made at `since`: before that its names may have been others'. `live` is
-    the edge's table of host names."""
+Since = Mapping[str, float]
+"""When an app got each of its domains, and under `""` the names that it has by its own: before that they may have been
+others'."""
+
+
+def lines_of(app: str, live: Mapping[str, str], since: Since) -> Callable[[bytes], bool]:
+    """Whether a line is of the app. `live` is the edge's table of host names."""
 
     def wanted(line: bytes) -> bool:
-        hosts = _HOST.findall(line)
-        if not hosts or any(owner(host.decode("ascii", "replace"), live) != app for host in hosts):
+        keys = [key_of(host.decode("ascii", "replace"), live) for host in _HOST.findall(line)]
+        if not keys or any(key is None or app_of(live[key]) != app for key in keys):
             return False
-        return _written(line) >= int(since)
+        return _written(line) >= max(int(since.get(key or "", since[""])) for key in keys)
 
     return wanted
 
@@ -35,14 +39,13 @@ def _written(line: bytes) -> float:
         return 0.0
 
 
-def owner(host: str, live: Mapping[str, str]) -> str | None:
-    """App that has the host name, which may be followed by a port."""
-    name = host.lower().partition(":")[0].removesuffix(".")
-    found = live.get(name)
-    while found is None and "." in name:
+def key_of(host: str, live: Mapping[str, str]) -> str | None:
+    """What the table has for the host name, which may be followed by a port: the name, or `*.` and a parent of it."""
+    key = name = host.lower().partition(":")[0].removesuffix(".")
+    while key not in live and "." in name:
         name = name.partition(".")[2]
-        found = live.get(f"*.{name}")
-    return app_of(found) if found else None
+        key = f"*.{name}"
+    return key if key in live else None
 
 
 def cleaned(line: bytes) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from paasd.errors import InvalidInput, InvalidSite
 from paasd.models import Redirect, Site
@@ -68,6 +69,18 @@ def all_lines(sites: Sequence[Site]) -> tuple[dict[str, str], dict[str, str]]:
         except InvalidSite as error:
             refused[site.app] = error.detail
     return lines, refused
+
+
+def set_apart(sites: Sequence[Site]) -> list[Site]:
+    """The sites, those apart whose names another one's server block would take by its wildcard."""
+    wide = {name: site.app for site in sites if site.needs_block for name in site.domains if name.startswith("*.")}
+    return [apart_from(site, wide) for site in sites]
+
+
+def apart_from(site: Site, wide: Mapping[str, str]) -> Site:
+    """`wide`: apps by the wildcards that they have in server blocks."""
+    parents = tuple(name[1:] for name, app in wide.items() if app != site.app)
+    return replace(site, apart=any(name.endswith(parents) for name in site.domains)) if parents else site
 
 
 def check_free(app: str, names: Mapping[str, str], lines: Mapping[str, str]) -> None:

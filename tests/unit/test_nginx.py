@@ -68,7 +68,7 @@ def test_site_text(files: SiteFiles) -> None:
         "listen [::]:8080;",
         "server_name *.c.test a.test b.test;",
         "client_max_body_size 5m;",
-        "set $paasd_own 1;",
+        'set $paasd_own "blog";',
     ):
         assert line in text
     assert text.count("server {") == 1, "HTTPS is off"

@@ -89,6 +89,9 @@ function M.failed()
     if not app then
         return pages.send(404)
     end
+    if not gate.is_open() then
+        return pages.send(503, "not-ready")
+    end
     local seconds = routes.of(app).hold
     if not seconds or balancer.was_sent() then
         return pages.failed(app)

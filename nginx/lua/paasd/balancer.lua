@@ -18,7 +18,7 @@ local cast, tonumber, gmatch, min, max = ffi.cast, tonumber, string.gmatch, math
 local get_request = base.get_request
 local set_current_peer, set_more_tries = balancer.set_current_peer, balancer.set_more_tries
 local set_timeouts = balancer.set_timeouts
-local route_of, app_of = routes.of, gate.app
+local last_route_of, app_of, open_app = routes.last_of, gate.app, gate.open_app
 local now = ngx.now
 
 local BUSY = -3          -- NGX_BUSY: Nginx answers 502, and the error page is ours
@@ -194,11 +194,11 @@ end
 
 function M.pick(is_stream)
     local request = this_request()
-    local app = app_of(request)
+    local app = open_app(request)
     if not app then     -- its host name was taken away while its body came
         return ngx.exit(BUSY)
     end
-    local route = route_of(app)
+    local route = last_route_of(app)
     if route.policy then
         return pick_by_plan(app, route, request, is_stream)
     end

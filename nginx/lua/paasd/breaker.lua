@@ -19,6 +19,11 @@ local M = {}
 local probing = {}       -- request -> epoch that it is a probe of
 local refused = {}       -- request -> its breaker, which answers it
 
+-- What is known of an app whose name others may have from now on.
+function M.forget(app)
+    dict:delete("state|" .. app)
+end
+
 function M.compile(app, settings)
     local breaker = {
         app = app, share = settings.share, window = settings.window or 10, least = settings.least or 20,
@@ -53,19 +58,17 @@ local function key(breaker, epoch, what)
     return "epoch|" .. breaker.app .. "|" .. epoch .. "|" .. what
 end
 
--- While half open: whether one more probe may go. Streams, which may never end, are no probes that others wait for.
+-- While half open: whether one more probe may go. Streams, which may never end and which the client's word makes, are none.
 local function takes_probe(breaker, request, is_stream, time)
-    if not is_stream then
-        if time < breaker.used_up then
-            return false
-        end
-        local probes = key(breaker, breaker.epoch, "probes")
-        local number = dict:incr(probes, 1, 0, max(breaker.time, LOST))
-        if not number or number > breaker.probes then
-            dict:incr(probes, -1)
-            breaker.used_up = time + LOOK
-            return false
-        end
+    if is_stream or time < breaker.used_up then
+        return false
+    end
+    local probes = key(breaker, breaker.epoch, "probes")
+    local number = dict:incr(probes, 1, 0, max(breaker.time, LOST))
+    if not number or number > breaker.probes then
+        dict:incr(probes, -1)
+        breaker.used_up = time + LOOK
+        return false
     end
     probing[request] = breaker.epoch
     return true

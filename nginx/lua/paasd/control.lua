@@ -71,7 +71,7 @@ local collections = {
 
 local members = {
     ["PUT /not-woken/"] = function(app) asleep.refuse(app, tonumber(body())) return "" end,
-    ["DELETE /counters/"] = function(app) counters.remove(app) return "" end,
+    ["DELETE /counters/"] = function(app) counters.remove(app) breaker.forget(app) return "" end,
     ["PUT /certificates/"] = function(id) return stored(certificates.set(id, body())) end,
     ["DELETE /certificates/"] = function(id) certificates.remove(id) return "" end,
     ["PUT /redirects/"] = function(app) return stored(certificates.set_redirects(app, body())) end,

@@ -12,6 +12,7 @@ local find, random, tostring = string.find, math.random, tostring
 local ipairs, pairs, type = ipairs, pairs, type
 local ngx, var = ngx, ngx.var
 
+local ASKED = "X-Paasd-Asked"    -- two apps that ask each other would never end
 local LOG_EVERY = 10     -- seconds
 
 local M = {}
@@ -50,6 +51,7 @@ local function lines_of(settings)
         "X-Forwarded-For: " .. var.remote_addr,
         "X-Real-IP: " .. var.remote_addr,
         "X-Original-Method: " .. ngx.req.get_method(),
+        ASKED .. ": 1",
         "X-Original-URL: " .. var.scheme .. "://" .. var.paasd_host .. var.request_uri,
     }
     for name, values in pairs(ngx.req.get_headers(0)) do
@@ -65,7 +67,7 @@ end
 -- Name of the app of this box that the service is, if it may be asked at its instances.
 local function local_app(settings, app)
     local entry = require("paasd.hosts").find(settings.host)
-    local is_open = entry and not entry.redirect and not entry.clients and (not entry.gate or entry.app == app)
+    local is_open = entry and not entry.redirect and not entry.clients and not entry.own and (not entry.gate or entry.app == app)
     return is_open and entry.app
 end
 
@@ -87,6 +89,9 @@ end
 
 -- One try more where a connection failed: an instance may have gone a moment ago.
 local function asked(settings, app)
+    if var.http_x_paasd_asked then
+        return nil, "it was asked by another app's auth.forward, and asks nobody in turn"
+    end
     local service = local_app(settings, app)
     if not service and not settings.tls then
         return nil, settings.host .. " is no app of this box that may be asked so; write https://"

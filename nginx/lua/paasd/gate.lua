@@ -22,7 +22,7 @@ local function address()
     return tonumber(cast("uintptr_t", get_request()))
 end
 
--- Name of the app that a request goes to; nil for a host name that nobody has.
+-- Name of the app that a request is of; nil for a host name that nobody has.
 function M.app(request)
     local known = under_way[request or address()]
     if known then
@@ -30,6 +30,24 @@ function M.app(request)
     end
     local entry = find_host(var.host)
     return entry and entry.app
+end
+
+-- Name of the app that a request may be sent to. What came before its name got a gate, or moved to an app with one, and
+-- was long in coming, has not passed it.
+function M.open_app(request)
+    refresh()
+    local known = under_way[request]
+    if known then
+        return known.passed and known.app or nil
+    end
+    local entry = find_host(var.host)
+    if entry and (entry.plain or not entry.gate and not entry.redirect and var.paasd_own == entry.app) then
+        return entry.app
+    end
+end
+
+function M.is_open()
+    return M.open_app(address()) ~= nil
 end
 
 -- Named locations: `@answer` gives the edge's own answer, the others pass the gate.

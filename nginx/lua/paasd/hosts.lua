@@ -11,6 +11,7 @@ local redirects_of = require("paasd.certificates").redirects_of
 local table_ = tables.new("host")
 local find, gsub, match, sub = string.find, string.gsub, string.match, string.sub
 
+local LONGEST = 253              -- of host names; Nginx takes any length, and each dot is a look
 local MOST_REMEMBERED = 10000    -- names below wildcards are chosen by whoever asks
 
 local M = {table = table_}
@@ -63,7 +64,7 @@ end
 -- Nil for a name that nobody has, which is not remembered.
 function M.find(host)
     local entry = entries[host]
-    if entry or not host then
+    if entry or not host or #host > LONGEST then
         return entry
     end
     local line = line_of(host)

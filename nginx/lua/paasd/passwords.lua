@@ -18,7 +18,7 @@ local SECONDS = 300
 local EVERY, BURST = 6, 10
 local MOST_WAITING = 64
 local PATIENCE = 5       -- seconds
-local LONGEST = 512      -- bytes of a name and a password
+local LONGEST = 1024     -- bytes of a name and a password
 
 local M = {}
 

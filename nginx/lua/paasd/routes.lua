@@ -107,9 +107,8 @@ tables.on_change(function()
     end
 end)
 
--- The decoded route of an app, never nil. Costs one look into shared memory unless the tables have changed.
-function M.of(app)
-    refresh()
+-- The decoded route of an app, never nil, as of this worker's last look into shared memory.
+function M.last_of(app)
     local route = decoded[app]
     if not route then
         route = decode(table_:get(app))
@@ -118,6 +117,12 @@ function M.of(app)
         decoded[app] = route
     end
     return route
+end
+
+-- As of now.
+function M.of(app)
+    refresh()
+    return M.last_of(app)
 end
 
 function M.endpoints()

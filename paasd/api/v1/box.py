@@ -9,7 +9,8 @@ from paasd import __version__
 from paasd.api.operations import Body, Call, Operation
 from paasd.build.builder import Builder
 from paasd.differences import Differences
-from paasd.identity.policy import Action
+from paasd.identity.policy import Action, allows
+from paasd.nginx_snippets import Snippets
 from paasd.route.edge import Edge
 
 
@@ -18,8 +19,9 @@ class Cleanup(Body):
 
 
 class BoxResource:
-    def __init__(self, edge: Edge, builder: Builder, differences: Differences) -> None:
+    def __init__(self, edge: Edge, snippets: Snippets, builder: Builder, differences: Differences) -> None:
         self._edge = edge
+        self._snippets = snippets
         self._builder = builder
         self._differences = differences
 
@@ -43,7 +45,12 @@ class BoxResource:
         return {"version": __version__}
 
     async def nginx(self, call: Call) -> dict[str, Any]:
-        return {"text": await self._edge.site_config(call.app.name)}
+        """Administrators' own lines are shown to administrators alone: they may hold secrets."""
+        text = await self._edge.site_config(call.app.name)
+        snippet = await self._snippets.of(call.app)
+        if snippet and not allows(call.actor, Action.NGINX_SNIPPET):
+            text = text.replace(snippet, "    # (only administrators see them)")
+        return {"text": text}
 
     async def state(self, call: Call) -> dict[str, Any]:
         return {"differences": await self._differences()}

@@ -16,6 +16,7 @@ from paasd.gateway.policy import Gateway
 from paasd.identity.policy import Action
 from paasd.models import App
 from paasd.route.access_logs import parsed
+from paasd.route.domains import Domains
 from paasd.route.edge_logs import EdgeLogs
 from paasd.route.error_log import cleaned
 from paasd.run.instances import Instances
@@ -27,8 +28,9 @@ _FRESH = 1.0
 
 
 class EdgeLogsResource:
-    def __init__(self, gateway: Gateway, logs: EdgeLogs, instances: Instances) -> None:
+    def __init__(self, gateway: Gateway, domains: Domains, logs: EdgeLogs, instances: Instances) -> None:
         self._gateway = gateway
+        self._domains = domains
         self._logs = logs
         self._instances = instances
 
@@ -52,9 +54,10 @@ class EdgeLogsResource:
 
     async def error(self, call: Call) -> web.StreamResponse:
         app, tail = call.app, _tail(call)
+        since = await self._domains.since(app)
         if call.number("follow"):
-            return await _follow(call, await self._logs.follow_errors(app.name, app.created_at, tail), _text)
-        return await _send(call, await self._logs.errors(app.name, app.created_at, tail), _text)
+            return await _follow(call, await self._logs.follow_errors(app.name, since, tail), _text)
+        return await _send(call, await self._logs.errors(app.name, since, tail), _text)
 
 
 class _Named:

@@ -252,12 +252,12 @@ async def test_errors_of_an_app_and_of_no_other(bench: Bench) -> None:
         request = b"GET " + target.replace(b" ", b"%20") + b" HTTP/1.1\r\nHost: other.test\r\nReferer: " + referrer
         await exchange(bench.http.port, request + b"\r\n\r\n")
 
-    lines = [cleaned(line) for line in await bench.edge.logs.errors("blog", began, 100)]
+    lines = [cleaned(line) for line in await bench.edge.logs.errors("blog", {"": began}, 100)]
     assert len(lines) == 1 and "/own?…" in lines[0] and "Connection refused" in lines[0]
     assert "secret" not in lines[0] and lines[0].count("?…") == 2
-    assert await bench.edge.logs.errors("blog", time.time() + 5, 100) == [], "of who had the name before"
-    assert len(await bench.edge.logs.errors("wild", 0, 100)) == 1
-    others = await bench.edge.logs.errors("other", 0, 100)
+    assert await bench.edge.logs.errors("blog", {"": time.time() + 5}, 100) == [], "of who had the name before"
+    assert len(await bench.edge.logs.errors("wild", {"": 0}, 100)) == 1
+    others = await bench.edge.logs.errors("other", {"": 0}, 100)
     assert all(b"blog.test" not in line.replace(b"%20", b" ").partition(b"request:")[0] for line in others)
 
 

@@ -131,3 +131,44 @@ async def test_a_kept_connection_asks_for_several_apps(bench: Bench) -> None:
     assert {app: counters[app].requests for app in ("plain", "closed", "open")} == dict.fromkeys(
         ("plain", "closed", "open"), 20
     )
+
+
+async def test_a_host_name_longer_than_any_is_nobodys(bench: Bench) -> None:
+    """Each of its dots would be a look at the table."""
+    await bench.edge.set_site(Site("blog", ("*.blog.test",)))
+    await bench.edge.set_route(Route("blog", (await bench.apps.saying("hello"),), 1))
+    assert await bench.visitor.get("a." * 100 + "blog.test") == (200, "hello")
+    assert (await bench.visitor.get("a." * 3500 + "blog.test"))[0] == 404
+
+
+async def test_an_upload_that_began_before_the_gate_was_set_does_not_get_past_it(bench: Bench) -> None:
+    host = await said(bench)
+    reader, writer = await asyncio.open_connection("127.0.0.1", bench.http.port)
+    writer.write(f"POST / HTTP/1.1\r\nHost: {host}\r\nContent-Length: 4\r\nConnection: close\r\n\r\nab".encode())
+    await writer.drain()
+    await asyncio.sleep(0.2)
+    await bench.edge.set_site(Site("blog", (host,), policy=addresses(deny=[HERE])))
+    writer.write(b"cd")
+    answer = await reader.read()
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 503") and b"hello" not in answer
+
+
+@pytest.mark.parametrize("body_size", ["", "20m"], ids=["live", "block"])
+async def test_a_gate_stays_shut_while_its_app_is_renamed(bench: Bench, body_size: str) -> None:
+    endpoint, policy = await bench.apps.saying("secret"), addresses(deny=[HERE])
+    for app in ("old", "new"):
+        await bench.edge.set_route(Route(app, (endpoint,), 1))
+    names = ["old", "new"] * 4
+    await bench.edge.sync_sites([Site("new", ("blog.test",), policy=policy, body_size=body_size)])
+    seen: set[int] = set()
+
+    async def ask() -> None:
+        while names:
+            seen.add((await bench.visitor.get("blog.test"))[0])
+
+    asking = [asyncio.create_task(ask()) for _ in range(4)]
+    while names:
+        await bench.edge.sync_sites([Site(names.pop(0), ("blog.test",), policy=policy, body_size=body_size)])
+    await asyncio.gather(*asking)
+    assert 403 in seen and 200 not in seen

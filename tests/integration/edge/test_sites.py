@@ -381,3 +381,24 @@ async def test_a_block_serves_its_own_app_alone(bench: Bench) -> None:
     await bench.edge.set_site(Site("other", ("other.test",), body_size="1m"))
     assert (await bench.visitor.get("inner.blog.test"))[0] == 503
     assert await bench.visitor.get("x.blog.test") == (200, "wide")
+
+
+async def test_a_wildcards_block_says_nothing_of_names_that_others_have(bench: Bench) -> None:
+    wide = Site("wide", ("*.blog.test",), snippet='add_header X-Block "wide";')
+    await bench.serve("wide", await bench.apps.saying("wide"))
+    await bench.serve("late", await bench.apps.saying("late"))
+    await bench.edge.set_site(wide)
+    late, early = Site("late", ("late.blog.test",)), Site("early", ("early.blog.test", "blog.test"))
+    await bench.edge.set_site(late)
+    for sites in ([wide, late], [wide, early]):
+        if sites[1] is early:
+            await bench.edge.set_route(Route("early", (await bench.apps.saying("early"),), 1))
+            assert await bench.edge.sync_sites(sites) == {}
+        host, app = sites[1].domains[0], sites[1].app
+        async with bench.visitor.session.get(bench.visitor.url(), headers={"Host": host}) as response:
+            assert (await response.text(), response.headers.get("X-Block")) == (app, None)
+        async with bench.visitor.session.get(bench.visitor.url(), headers={"Host": "x.blog.test"}) as response:
+            assert (await response.text(), response.headers.get("X-Block")) == ("wide", "wide")
+        assert await bench.edge.differences(sites) == []
+    assert await bench.edge.sync_sites([early]) == {}
+    assert not list((bench.directory / "sites").iterdir())
