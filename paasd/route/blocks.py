@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from paasd.errors import EdgeError, InvalidSite
@@ -108,7 +108,11 @@ class Blocks:
             await asyncio.to_thread(self._files.write, app, self._good[app])
         await asyncio.to_thread(self._files.set_aside, app, text, reason)
 
-    def remove_strays(self) -> None:
+    def remove_strays(self, apps: Collection[str]) -> None:
+        """Whatever is no file of one of these apps, in quarantine too."""
+        for app in self._files.quarantined():
+            if app not in apps:
+                self._files.remove(app)
         for path in self._files.strays():
             try:
                 path.unlink()

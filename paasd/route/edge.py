@@ -149,7 +149,7 @@ class Edge:
             texts = {app: text for app, text in texts.items() if app not in refused}
             await self._apply(wanted | kept, live, texts | gone)
             await self._policies.sync(policies)
-            await asyncio.to_thread(self._blocks.remove_strays)
+            await asyncio.to_thread(self._blocks.remove_strays, {site.app for site in sites})
             await asyncio.to_thread(self.logs.access.keep_only, {site.app for site in sites})
             return refused
 
