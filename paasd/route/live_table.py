@@ -44,6 +44,8 @@ class LiveTable:
 
     async def change(self, changes: _Changes) -> None:
         """Set lines, or take them away (None)."""
+        if not changes:
+            return
         async with self._changing:
             await self._change(changes, _parse(await self._mirrored()))
 
