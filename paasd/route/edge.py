@@ -142,7 +142,7 @@ class Edge:
             wanted = {name: line for name, line in wanted.items() if app_of(line) not in refused}
             kept = {name: line for name, line in live.items() if app_of(line) in refused and name not in wanted}
             policies = {site.app: site.policy for site in sites if site.policy}
-            await self._policies.change(policies)  # names that have one by another app's name keep that until they move
+            await self._policies.add(policies)  # names that have one by another app's name keep that until they move
             await self._sync_pages(sites)
             present = await asyncio.to_thread(self._files.apps)
             gone = dict.fromkeys(app for app in present if app not in {site.app for site in sites})

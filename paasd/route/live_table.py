@@ -44,10 +44,15 @@ class LiveTable:
 
     async def change(self, changes: _Changes) -> None:
         """Set lines, or take them away (None)."""
-        if not changes:
-            return
         async with self._changing:
             await self._change(changes, _parse(await self._mirrored()))
+
+    async def add(self, wanted: Mapping[str, str]) -> None:
+        """Have these lines, whatever else there is; what is right already is left alone."""
+        async with self._changing:
+            live = await self.live()
+            if changes := {key: line for key, line in wanted.items() if live.get(key) != line}:
+                await self._change(changes, _parse(await self._mirrored()))
 
     async def sync(self, wanted: Mapping[str, str]) -> None:
         """Make the table and its mirror equal `wanted`; what is right already is left alone."""
