@@ -78,8 +78,12 @@ def leftovers(box: Box) -> list[Path]:
 def assert_settled(box: Box, apps: int = 1) -> None:
     """Within a minute everything agrees, and the engine has the live instances and nothing else."""
     box.settles(60)
-    wanted = {i["name"] for i in box.json("ps:report", "live")["instances"]}
-    assert {c["Names"][0].lstrip("/") for c in box.containers()} == wanted
+
+    def only_live_ones_run() -> bool:  # what retires may go between the two looks
+        wanted = {i["name"] for i in box.json("ps:report", "live")["instances"]}
+        return {c["Names"][0].lstrip("/") for c in box.containers()} == wanted
+
+    eventually(only_live_ones_run, 60)
     assert len(labelled("networks", box.label)) == apps
     assert leftovers(box) == []
     assert {b["status"] for b in box.json("builds", "live")} <= {"succeeded", "failed", "cancelled"}
