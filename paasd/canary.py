@@ -10,8 +10,9 @@ from enum import Enum
 
 from paasd import failpoints
 from paasd.drivers.base import Driver
+from paasd.edge_values import CanaryRoute, Route
 from paasd.errors import CanaryFailed, Conflict
-from paasd.models import App, CanaryRoute, Route
+from paasd.models import App
 from paasd.progress import Progress
 from paasd.route.control import AppCounters
 from paasd.route.edge import Edge

@@ -18,8 +18,9 @@ from paasd.cron_entries import CRON, Concurrency, CronEntries, Entry, NewEntry, 
 from paasd.database import Database, Transaction, now
 from paasd.errors import Conflict, NotFound, PaasdError
 from paasd.events import Subscriber
+from paasd.jobs.job import Job
 from paasd.jobs.workers import Handler
-from paasd.models import Actor, App, Event, Job, Release
+from paasd.models import Actor, App, Event, Release
 from paasd.one_off import Command, OneOffs
 from paasd.release import Releases
 from paasd.run.runs import Ending, Kind, NewRun, Run, Runs, RunStatus

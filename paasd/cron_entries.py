@@ -12,8 +12,9 @@ from paasd import events
 from paasd.app_settings import put
 from paasd.database import Database, Row, Transaction, new_id, now
 from paasd.errors import NotFound
+from paasd.jobs.job import JobType, Queue
 from paasd.jobs.table import Jobs
-from paasd.models import Actor, App, JobType, Queue
+from paasd.models import Actor, App
 from paasd.schedules import Schedule
 
 CRON = JobType("cron.run", Queue.CRON, timeout=180, max_attempts=1000)

@@ -18,9 +18,9 @@ from paasd.build.app_images import AppImages, ImageSize
 from paasd.config import Config
 from paasd.database import Database, Row, Transaction, now
 from paasd.drivers.docker_volumes import DockerVolumes
+from paasd.jobs.job import Job, JobType, Queue
 from paasd.jobs.table import Jobs
 from paasd.jobs.workers import Handler
-from paasd.models import Job, JobType, Queue
 from paasd.projects import Projects
 from paasd.quotas import Quotas
 from paasd.storage import Storage

@@ -22,8 +22,9 @@ from paasd.clock import steady
 from paasd.database import Database, Transaction, now
 from paasd.deploy_settings import DeploymentSettings, Strategy
 from paasd.deployments import Deployment, Deployments, succeed
+from paasd.edge_values import Route
 from paasd.errors import EdgeError
-from paasd.models import App, Phase, Release, Route
+from paasd.models import App, Phase, Release
 from paasd.progress import Progress
 from paasd.quota_gate import Asking
 from paasd.quotas import Quotas

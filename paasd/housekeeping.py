@@ -9,9 +9,9 @@ from paasd.build.builder import Builder
 from paasd.config import KeepConfig
 from paasd.deployments import Deployments
 from paasd.events import Events
+from paasd.jobs.job import Job, JobType, Queue
 from paasd.jobs.table import Jobs
 from paasd.jobs.workers import Handler
-from paasd.models import Job, JobType, Queue
 from paasd.release import Releases
 
 _log = logging.getLogger(__name__)

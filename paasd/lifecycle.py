@@ -21,8 +21,9 @@ from paasd.cron_entries import CronEntries
 from paasd.database import Database
 from paasd.deploy import Deployer
 from paasd.drivers.base import Driver
+from paasd.edge_values import Route
 from paasd.errors import Cancelled, PaasdError
-from paasd.models import Actor, App, Route, Secret
+from paasd.models import Actor, App, Secret
 from paasd.names import branch_name
 from paasd.progress import Progress
 from paasd.projects import Projects

@@ -16,21 +16,9 @@ from paasd.config import Config
 from paasd.database import Database, now
 from paasd.drivers.base import Driver, OneOff
 from paasd.errors import Cancelled, Conflict, PaasdError
+from paasd.jobs.job import Job, JobType, Queue
 from paasd.jobs.workers import Handler
-from paasd.models import (
-    Actor,
-    App,
-    Instance,
-    InstanceSpec,
-    InstanceState,
-    Job,
-    JobType,
-    LogLine,
-    ProcessType,
-    Queue,
-    Release,
-    Secret,
-)
+from paasd.models import Actor, App, Instance, InstanceSpec, InstanceState, LogLine, ProcessType, Release, Secret
 from paasd.release import Releases
 from paasd.resources import Resources
 from paasd.route.domains import Domains

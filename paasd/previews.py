@@ -14,10 +14,11 @@ from paasd.apps import Apps
 from paasd.config_vars import ConfigVars
 from paasd.database import Database, Row, Transaction, now
 from paasd.errors import Conflict, NotFound
+from paasd.jobs.job import Job, JobType, Queue
 from paasd.jobs.table import Jobs
 from paasd.jobs.workers import Handler
 from paasd.lifecycle import Lifecycle
-from paasd.models import Actor, App, Job, JobType, Queue
+from paasd.models import Actor, App
 from paasd.names import MAX_PREVIEW_PREFIX, config_key, shown
 from paasd.progress import Progress
 from paasd.quota_gate import Asking, Gate, unlimited

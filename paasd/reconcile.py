@@ -15,9 +15,10 @@ from paasd.config import Config
 from paasd.deploy_settings import DeploymentSettings, Strategy
 from paasd.deployments import Deployments
 from paasd.drivers.base import Driver, Seen
+from paasd.edge_values import Route
 from paasd.errors import EdgeError, EngineUnavailable, NotFound, PaasdError
 from paasd.lifecycle import Lifecycle
-from paasd.models import App, InstanceState, Release, Route
+from paasd.models import App, InstanceState, Release
 from paasd.projects import Projects
 from paasd.release import Releases
 from paasd.revival import Revival

@@ -11,8 +11,8 @@ from contextlib import asynccontextmanager
 from paasd import failpoints
 from paasd.clock import steady
 from paasd.drivers.base import Driver
+from paasd.edge_values import Route
 from paasd.errors import PaasdError
-from paasd.models import Route
 from paasd.progress import Progress
 from paasd.route.edge import Edge
 from paasd.routing import Routing

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from paasd.config import Config
-from paasd.models import App, Endpoint, Release, Route
+from paasd.edge_values import Endpoint, Route
+from paasd.models import App, Release
 from paasd.release import Releases
 from paasd.run.instances import InstanceRow, Instances
 from paasd.run.readiness import Readiness

@@ -12,9 +12,10 @@ from paasd.config import Config
 from paasd.database import Database, Row, Transaction, new_id, now
 from paasd.drivers.docker_volumes import DockerVolumes
 from paasd.errors import AlreadyExists, Conflict, InvalidInput, NotFound
+from paasd.jobs.job import Job, JobType, Queue
 from paasd.jobs.table import Jobs
 from paasd.jobs.workers import Handler
-from paasd.models import Actor, App, Job, JobType, Mount, Queue, Release
+from paasd.models import Actor, App, Mount, Release
 from paasd.names import chosen_name, process_type, shown
 from paasd.quota_gate import Asking, Gate, unlimited
 

@@ -19,8 +19,8 @@ from urllib.parse import urlsplit
 from paasd.build.host import apt_config_dump
 from paasd.config import BuildConfig
 from paasd.docker_engine import DockerEngine
+from paasd.edge_values import Endpoint
 from paasd.errors import EngineError, InvalidInput
-from paasd.models import Endpoint
 
 _log = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ from paasd import events
 from paasd.clock import steady
 from paasd.config import JobsConfig
 from paasd.database import Database, Transaction, new_id
+from paasd.jobs.job import Job, JobType, Queue
 from paasd.jobs.table import Jobs, job_of, queued_twin
-from paasd.models import Job, JobType, Queue
 
 INTERRUPTED = "interrupted"
 

@@ -12,7 +12,8 @@ from paasd import events
 from paasd.clock import steady
 from paasd.database import Database, Row, Transaction
 from paasd.errors import Conflict, NotFound
-from paasd.models import Actor, Job, JobStatus, JobType, Queue
+from paasd.jobs.job import Job, JobStatus, JobType, Queue
+from paasd.models import Actor
 
 TOPIC = "jobs"
 """What a transaction tells of when there may be a job to claim."""

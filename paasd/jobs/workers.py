@@ -20,9 +20,9 @@ from paasd.clock import steady
 from paasd.config import JobsConfig
 from paasd.database import Database
 from paasd.errors import PaasdError, from_exception
+from paasd.jobs.job import Job, JobType, Queue
 from paasd.jobs.leases import INTERRUPTED, Ending, Leases, Outcome, Wanted
 from paasd.jobs.table import TOPIC, Jobs
-from paasd.models import Job, JobType, Queue
 
 _log = logging.getLogger(__name__)
 

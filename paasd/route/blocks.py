@@ -7,8 +7,8 @@ import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from paasd.edge_values import Site
 from paasd.errors import EdgeError, InvalidSite
-from paasd.models import Site
 from paasd.route.files import read_text
 from paasd.route.nginx import Nginx
 from paasd.route.sites import SiteFiles

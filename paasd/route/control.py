@@ -12,8 +12,8 @@ from pathlib import Path
 import aiohttp
 
 from paasd import failpoints
+from paasd.edge_values import CanaryRoute, Endpoint, Route
 from paasd.errors import EdgeError, InvalidInput
-from paasd.models import CanaryRoute, Endpoint, Route
 from paasd.names import app_name, shown
 
 _TIMEOUT = 5.0

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from paasd import events
 from paasd.config import HttpConfig
 from paasd.database import Database, Transaction, now
+from paasd.edge_values import Redirect, Site
 from paasd.errors import AlreadyExists, Conflict, NotFound
 from paasd.gateway.policy import BODY, Gateway, pages_text, policy_text
-from paasd.models import Actor, App, Redirect, Site
+from paasd.models import Actor, App
 from paasd.nginx_snippets import Snippets
 from paasd.route import path_routes
 from paasd.route.global_domains import GlobalDomains

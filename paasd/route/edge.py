@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from paasd.config import HttpConfig
+from paasd.edge_values import InFlight, Route, Site
 from paasd.errors import EdgeError, InvalidSite, NotFound
 from paasd.gateway.breaker import BreakerState, parse_breakers
-from paasd.models import InFlight, Route, Site
 from paasd.names import app_name
 from paasd.route.access_logs import AccessLogs
 from paasd.route.blocks import Blocks

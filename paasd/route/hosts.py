@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from paasd.edge_values import Redirect, Site
 from paasd.errors import InvalidInput, InvalidSite
-from paasd.models import Redirect, Site
 from paasd.names import app_name, shown
 
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"

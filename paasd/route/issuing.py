@@ -17,9 +17,10 @@ from paasd.config import AcmeConfig
 from paasd.database import Database, now
 from paasd.errors import CertificateError, Conflict, InvalidInput, PaasdError
 from paasd.events import Subscriber
+from paasd.jobs.job import Job, JobType, Queue
 from paasd.jobs.table import Jobs
 from paasd.jobs.workers import Handler
-from paasd.models import Actor, App, Event, Job, JobType, Queue
+from paasd.models import Actor, App, Event
 from paasd.progress import Progress
 from paasd.route import pem
 from paasd.route.acme import rules

@@ -11,8 +11,8 @@ from pathlib import Path
 import jinja2
 
 from paasd.config import HttpConfig
+from paasd.edge_values import Site
 from paasd.errors import InvalidInput, InvalidSite
-from paasd.models import Site
 from paasd.names import app_name, shown
 from paasd.route import processes
 from paasd.route.files import read_text, replace_file

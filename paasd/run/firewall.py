@@ -18,7 +18,7 @@ from pathlib import Path
 
 from paasd import capabilities
 from paasd.config import Config
-from paasd.models import Endpoint
+from paasd.edge_values import Endpoint
 
 _log = logging.getLogger(__name__)
 

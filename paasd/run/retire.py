@@ -10,8 +10,8 @@ from paasd import failpoints
 from paasd.clock import steady
 from paasd.config import RunConfig
 from paasd.drivers.base import Driver
+from paasd.edge_values import InFlight
 from paasd.errors import PaasdError
-from paasd.models import InFlight
 from paasd.run.instances import InstanceRow, Instances
 
 _log = logging.getLogger(__name__)

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from paasd.models import Secret, Site
+from paasd.edge_values import Site
+from paasd.models import Secret
 from paasd.route.edge import Edge
 from paasd.route.edge_tls import Served
 from paasd.route.keys import new_key

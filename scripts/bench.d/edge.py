@@ -22,7 +22,7 @@ import _handshakes
 import psutil
 
 from paasd.config import HttpConfig
-from paasd.models import Endpoint, Route, Site
+from paasd.edge_values import Endpoint, Route, Site
 from paasd.route.edge import Edge
 
 TEMPLATES = Path(__file__).resolve().parents[2] / "nginx"

@@ -13,9 +13,9 @@ from _common import machine, percentile, verdict
 
 from paasd.config import JobsConfig
 from paasd.database import Database
+from paasd.jobs.job import Job, JobType, Queue
 from paasd.jobs.table import Jobs
 from paasd.jobs.workers import Handler, Workers
-from paasd.models import Job, JobType, Queue
 
 TARGET = 500
 _NOTHING = JobType("bench.nothing", Queue.NOTIFICATION)

@@ -24,7 +24,8 @@ import psutil
 from edge import APP_CONFIG, TEMPLATES
 
 from paasd.config import HttpConfig
-from paasd.models import Endpoint, Route, Secret, Site
+from paasd.edge_values import Endpoint, Route, Site
+from paasd.models import Secret
 from paasd.route.edge import Edge
 from paasd.route.edge_tls import Served
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from paasd.config import JobsConfig
 from paasd.database import Database
+from paasd.jobs.job import Job, JobType, Queue
 from paasd.jobs.table import Jobs
 from paasd.jobs.workers import Handler, Workers
-from paasd.models import Job, JobType, Queue
 
 AGAIN = JobType("chaos.again", Queue.NOTIFICATION, max_attempts=1000)
 ONCE = JobType("chaos.once", Queue.METRICS, repeatable=False)

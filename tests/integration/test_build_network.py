@@ -16,8 +16,8 @@ import pytest
 from paasd.build.network import BuildNetwork, parse_services, proxies
 from paasd.config import BuildConfig, Config
 from paasd.docker_engine import DockerEngine
+from paasd.edge_values import Endpoint
 from paasd.errors import InvalidInput
-from paasd.models import Endpoint
 from paasd.run.firewall import Firewall
 from tests.box import Box
 from tests.engine import Engine

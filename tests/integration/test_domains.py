@@ -9,6 +9,7 @@ import pytest
 
 from tests.apps import app as files
 from tests.box import Answer, Box, eventually
+from tests.commands import ok, refused
 from tests.tls import Authority, handshake
 
 ECHO = """
@@ -21,18 +22,6 @@ def echo(self):
 Handler.do_GET = echo
 serve()
 """
-
-
-def ok(box: Box, *words: str, stdin: str = "") -> str:
-    done = box.ssh(*words, stdin=stdin)
-    assert done.status == 0, done
-    return done.all
-
-
-def refused(box: Box, *words: str) -> str:
-    done = box.ssh(*words)
-    assert done.status == 1, done
-    return done.err
 
 
 @pytest.fixture(scope="module")

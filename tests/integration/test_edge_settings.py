@@ -10,18 +10,7 @@ import pytest
 
 from tests.apps import app as files
 from tests.box import Box, eventually
-
-
-def ok(box: Box, *words: str, stdin: str = "") -> str:
-    done = box.ssh(*words, stdin=stdin)
-    assert done.status == 0, done
-    return done.all
-
-
-def refused(box: Box, *words: str) -> str:
-    done = box.ssh(*words)
-    assert done.status == 1, done
-    return done.err
+from tests.commands import ok, refused
 
 
 @pytest.fixture

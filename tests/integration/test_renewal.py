@@ -25,8 +25,9 @@ from paasd.database import Database
 from paasd.errors import CertificateError, Conflict
 from paasd.events import Events
 from paasd.identity.users import Users
+from paasd.jobs.job import Job
 from paasd.jobs.table import Jobs
-from paasd.models import Actor, App, Job
+from paasd.models import Actor, App
 from paasd.progress import Progress
 from paasd.route import pem
 from paasd.route.acme.authority import Authority as AcmeAuthority

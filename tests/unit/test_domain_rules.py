@@ -9,10 +9,11 @@ import pytest
 
 from paasd.config import HttpConfig
 from paasd.database import new_id
+from paasd.edge_values import Redirect
 from paasd.errors import AlreadyExists, Conflict, InvalidInput, NotFound, PaasdError
 from paasd.events import Events
 from paasd.identity.policy import Action, allows
-from paasd.models import Actor, App, Redirect
+from paasd.models import Actor, App
 from paasd.route.domains import Change, Domains
 from paasd.route.path_routes import PathRoute, PathRoutes, checked_prefix, policy
 from tests.unit.conftest import Store

@@ -14,10 +14,11 @@ from paasd.database import Row
 from paasd.errors import Conflict, Forbidden, NotFound, PaasdError
 from paasd.events import Events
 from paasd.identity.policy import Action, authorize
+from paasd.jobs.job import Job, JobStatus, JobType, Queue
 from paasd.jobs.leases import Ending, Leases, Outcome, Wanted
 from paasd.jobs.table import Jobs, Viewer
 from paasd.jobs.workers import Handler, Workers
-from paasd.models import Actor, Job, JobStatus, JobType, Queue
+from paasd.models import Actor
 from tests.unit.conftest import Store, until
 
 NOTE = JobType("test.note", Queue.NOTIFICATION)

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from paasd.config import HttpConfig
+from paasd.edge_values import Endpoint, Redirect, Route, Site
 from paasd.errors import EdgeError, InvalidInput, InvalidSite
 from paasd.identity.policy import Action, allows
-from paasd.models import Actor, Endpoint, Redirect, Route, Site
+from paasd.models import Actor
 from paasd.route.control import parse_counters, parse_route, route_line
 from paasd.route.files import replace_file
 from paasd.route.hosts import all_lines, host_lines, server_name

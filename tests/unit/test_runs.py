@@ -11,8 +11,9 @@ from paasd.cron_entries import CRON, CronEntries, NewEntry, Origin
 from paasd.database import Database, now
 from paasd.errors import NotFound
 from paasd.events import Events
+from paasd.jobs.job import JobStatus
 from paasd.jobs.table import Jobs, Viewer
-from paasd.models import App, JobStatus, LogLine
+from paasd.models import App, LogLine
 from paasd.run.runs import Ending, Kind, NewRun, Run, Runs, RunStatus
 from tests.unit.conftest import Store
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from paasd.edge_values import Route
 from paasd.errors import InvalidInput
-from paasd.models import Route
 from paasd.route.control import parse_route, route_line
 from paasd.sleep_rules import Quiet, SleepRule, SleepRules, pause, quiet
 from tests.unit.conftest import Store

@@ -10,8 +10,8 @@ from paasd.api.operations import Call, Operation
 from paasd.api.v1.shapes import job_shape
 from paasd.errors import InvalidInput
 from paasd.identity.policy import Action, allows
+from paasd.jobs.job import JobStatus, Queue
 from paasd.jobs.table import Jobs, Viewer
-from paasd.models import JobStatus, Queue
 
 _E = TypeVar("_E", bound=StrEnum)
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from paasd.build.builds import BuildRow
 from paasd.identity.ssh_keys import SshKey
-from paasd.models import App, Event, Job, Release
+from paasd.jobs.job import Job
+from paasd.models import App, Event, Release
 from paasd.run.runs import Run
 
 

@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 
 from paasd.config import HttpConfig
-from paasd.models import Endpoint, InFlight, Route, Site
+from paasd.edge_values import Endpoint, InFlight, Route, Site
 from paasd.route.edge import Edge
 
 TEMPLATES = Path(__file__).parents[3] / "nginx"

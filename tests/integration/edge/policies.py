@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from paasd.edge_values import Site
 from paasd.gateway.policy import KEYS, pages_text, policy_text
-from paasd.models import Site
 from tests.integration.edge.conftest import Bench
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from aiohttp import web
 
-from paasd.models import Endpoint, Route, Site
+from paasd.edge_values import Endpoint, Route, Site
 from paasd.route.access_logs import AccessLogs
 from paasd.route.error_log import cleaned
 from tests.integration.edge.conftest import Bench, free_port, until

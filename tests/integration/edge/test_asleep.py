@@ -9,7 +9,7 @@ import aiohttp
 from aiohttp import web
 from yarl import URL
 
-from paasd.models import Endpoint, Route, Site
+from paasd.edge_values import Endpoint, Route, Site
 from tests.integration.edge.conftest import Bench, running_edge, until
 
 

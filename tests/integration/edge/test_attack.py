@@ -11,8 +11,8 @@ import pytest
 from aiohttp import web
 from playwright.async_api import async_playwright, expect
 
+from paasd.edge_values import Site
 from paasd.gateway.policy import policy_text
-from paasd.models import Site
 from tests.integration.edge.conftest import Bench
 from tests.integration.edge.policies import set_policy
 

@@ -11,8 +11,9 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from paasd.edge_values import Route, Site
 from paasd.gateway.policy import KEYS, policy_text
-from paasd.models import Route, Secret, Site
+from paasd.models import Secret
 from paasd.route.edge_tls import Served
 from tests.integration.edge.conftest import Bench
 from tests.integration.edge.policies import set_policy

@@ -10,7 +10,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 from aiohttp import web
 
-from paasd.models import CanaryRoute, Endpoint, Route, Secret
+from paasd.edge_values import CanaryRoute, Endpoint, Route
+from paasd.models import Secret
 from paasd.route.edge_tls import Served
 from tests.integration.edge.conftest import Bench, free_port, until
 from tests.integration.edge.policies import set_policy

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import pytest
 from aiohttp import web
 
+from paasd.edge_values import Endpoint
 from paasd.gateway.breaker import BreakerState, parse_breakers
-from paasd.models import Endpoint
 from tests.integration.edge.conftest import Bench, free_port, until
 from tests.integration.edge.policies import set_policy
 

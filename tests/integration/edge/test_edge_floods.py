@@ -14,7 +14,7 @@ import psutil
 import pytest
 from aiohttp import web
 
-from paasd.models import Route, Site
+from paasd.edge_values import Route, Site
 from paasd.route.edge import Edge
 from tests.integration.edge.conftest import TEMPLATES, Bench, free_port, until
 

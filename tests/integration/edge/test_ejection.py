@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import pytest
 from aiohttp import web
 
+from paasd.edge_values import Endpoint, Route
 from paasd.gateway.ejection import Ejection, parse_ejections
-from paasd.models import Endpoint, Route
 from tests.integration.edge.conftest import Bench, free_port, until
 from tests.integration.edge.policies import set_policy
 

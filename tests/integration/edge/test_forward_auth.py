@@ -17,7 +17,7 @@ import dns.rrset
 import pytest
 from aiohttp import web
 
-from paasd.models import Endpoint, Route, Site
+from paasd.edge_values import Endpoint, Route, Site
 from paasd.route.edge import Edge
 from tests.integration.edge.conftest import TEMPLATES, Bench, free_port
 from tests.integration.edge.policies import set_policy

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from paasd.config import HttpConfig
-from paasd.models import Route, Site
+from paasd.edge_values import Route, Site
 from paasd.route.edge import Edge
 from tests.integration.edge.conftest import TEMPLATES, Bench, free_port, running_edge
 

@@ -15,7 +15,8 @@ import pytest
 from aiohttp import web
 
 from paasd.config import HttpConfig
-from paasd.models import Route, Secret, Site
+from paasd.edge_values import Route, Site
+from paasd.models import Secret
 from paasd.route.edge import Edge
 from paasd.route.edge_tls import Served
 from tests.integration.edge.conftest import TEMPLATES, Bench, free_port, until

@@ -9,8 +9,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from paasd.edge_values import Endpoint, Route, Site
 from paasd.errors import InvalidSite
-from paasd.models import Endpoint, Route, Site
 from tests.integration.edge.conftest import Bench, free_port
 from tests.integration.edge.policies import set_policy
 from tests.integration.edge.raw import exchange

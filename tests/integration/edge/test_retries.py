@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import pytest
 from aiohttp import web
 
-from paasd.models import Endpoint, InFlight
+from paasd.edge_values import Endpoint, InFlight
 from tests.integration.edge.conftest import Bench, free_port
 from tests.integration.edge.policies import set_policy
 from tests.integration.edge.test_ejection import Instance

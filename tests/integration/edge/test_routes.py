@@ -13,8 +13,8 @@ from itertools import cycle
 import pytest
 from aiohttp import web
 
+from paasd.edge_values import Endpoint, Route
 from paasd.errors import EdgeError, InvalidInput
-from paasd.models import Endpoint, Route
 from tests.integration.edge.conftest import Bench, free_port, until
 
 

@@ -14,8 +14,8 @@ import pytest
 from yarl import URL
 
 from paasd.config import HttpConfig
+from paasd.edge_values import Endpoint, Redirect, Route, Site
 from paasd.errors import EdgeError, InvalidInput, InvalidSite, NotFound
-from paasd.models import Endpoint, Redirect, Route, Site
 from paasd.route.edge import Edge
 from tests.integration.edge.conftest import TEMPLATES, Bench, free_port, running_edge, until
 

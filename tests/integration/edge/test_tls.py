@@ -18,8 +18,9 @@ import pytest
 from aiohttp import web
 
 from paasd.config import HttpConfig
+from paasd.edge_values import Route, Site
 from paasd.errors import EdgeError
-from paasd.models import Route, Secret, Site
+from paasd.models import Secret
 from paasd.route import processes
 from paasd.route.edge import Edge
 from paasd.route.edge_tls import Served

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from paasd.models import InFlight
+from paasd.edge_values import InFlight
 from tests.integration.edge.conftest import Bench, until
 
 
