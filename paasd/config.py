@@ -38,6 +38,8 @@ class HttpConfig:
     ca_bundle: str = ""
     """Roots (PEM) that the edge trusts there, such as /etc/ssl/certs/ca-certificates.crt; empty for none: only apps of
     the box can be asked. Nginx reads them for each of its locations, and a long list makes its reloads slow."""
+    cache_size: int = 1024**3
+    """Bytes of answers that the edge keeps for apps that have `cache on`, of all together."""
     client_rate: int = 0
     """Requests a second that one client may make of all apps together, and twice as many at once; 0 for any number. A
     client is an address, or a /64 of IPv6."""

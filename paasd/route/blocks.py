@@ -23,7 +23,7 @@ class Blocks:
     def __init__(self, files: SiteFiles, nginx: Nginx) -> None:
         self._files = files
         self._nginx = nginx
-        self._candidates = nginx.directory / "test" / "sites"
+        self._candidates = nginx.layout.test / "sites"
         self.include = [str(files.directory / "*.conf")]
         self._good: dict[str, str] = {}
         """What Nginx took, by app: to put right what others do to the files."""

@@ -11,6 +11,7 @@ from paasd.config import HttpConfig
 from paasd.database import Database, Transaction, now
 from paasd.edge_values import Redirect, Site
 from paasd.errors import AlreadyExists, Conflict, NotFound
+from paasd.gateway.cache import Purges
 from paasd.gateway.policy import BODY, Gateway, pages_text, policy_text
 from paasd.models import Actor, App
 from paasd.nginx_snippets import Snippets
@@ -69,6 +70,7 @@ class Domains:
         self._tls = TlsSettings(database)
         self._gateway = Gateway(database)
         self._snippets = Snippets(database)
+        self._purges = Purges(database)
         self.everywhere = GlobalDomains(database, http)
         self.redirects = Redirects(database, http)
         self.path_routes = PathRoutes(database)
@@ -129,7 +131,10 @@ class Domains:
 
     async def site(self, app: App) -> Site:
         tls, values, names = await self._tls.of(app), await self._gateway.values(app), await self.names(app)
-        routes = path_routes.policy(await self.path_routes.of(app))
+        more = {
+            "routes": path_routes.policy(await self.path_routes.of(app)),
+            "cache": await self._purges.policy(app, values),
+        }
         return Site(
             app.name,
             tuple(names.answered),
@@ -137,7 +142,7 @@ class Domains:
             hsts=tls.hsts,
             client_ca=tls.client_ca,
             body_size=values.get(BODY, ""),
-            policy=policy_text(values, {"routes": routes}),
+            policy=policy_text(values, more),
             pages=pages_text(values),
             snippet=await self._snippets.of(app),
         )

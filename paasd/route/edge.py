@@ -25,7 +25,7 @@ from paasd.route.edge_tls import EdgeTls
 from paasd.route.files import read_text, replace_file
 from paasd.route.hosts import all_lines, apart_from, app_of, check_free, host_lines, is_own, set_apart
 from paasd.route.live_table import LiveTable
-from paasd.route.nginx import Nginx, write_config
+from paasd.route.nginx import Nginx
 from paasd.route.sites import SiteFiles
 
 _log = logging.getLogger(__name__)
@@ -45,13 +45,13 @@ class Edge:
         self._nginx = Nginx(directory, templates.absolute(), http, user)
         self._files = SiteFiles(directory, templates.absolute(), http)
         self._blocks = Blocks(self._files, self._nginx)
-        self._control = ControlSocket(self._nginx.control)
-        self.tls = EdgeTls(self._nginx.tls, self._control)
+        self._control = ControlSocket(self._nginx.layout.control)
+        self.tls = EdgeTls(self._nginx.layout.tls, self._control)
         self._hosts = LiveTable(self._control, "hosts", directory / "hosts.txt")
         self._policies = LiveTable(self._control, "policies", directory / "policies.txt")
         self._pages = LiveTable(self._control, "pages", directory / "pages.txt")
         self._routes = LiveTable(self._control, "routes", directory / "routes.txt")
-        self.logs = EdgeLogs(AccessLogs(directory / "access"), self._nginx.error_log, self._hosts)
+        self.logs = EdgeLogs(AccessLogs(directory / "access"), self._nginx.layout.error_log, self._hosts)
         self._aged = float("-inf")
         self._loaded = directory / "loaded"
         self._changing_sites = asyncio.Lock()
@@ -65,7 +65,7 @@ class Edge:
             if await asyncio.to_thread(self._hosts.is_new):
                 await asyncio.to_thread(self._seed, sites)
             await asyncio.to_thread(self.logs.access.prepare, await self._nginx.worker_uid())
-            await write_config(self._nginx.config, await self._nginx.render(self._blocks.include))
+            await self._nginx.write_config(self._blocks.include)
             await self._make_effective()
 
     async def stop(self) -> None:
@@ -263,7 +263,7 @@ class Edge:
     def _create_directories(self) -> None:
         self._nginx.create_directories()
         self._files.create()
-        for path in [*self._loaded.parent.glob(".*.new"), *self._nginx.tls.glob(".*.new")]:
+        for path in [*self._loaded.parent.glob(".*.new"), *self._nginx.layout.tls.glob(".*.new")]:
             path.unlink()
 
     async def _ensure_started(self) -> None:
@@ -299,7 +299,7 @@ class Edge:
         await asyncio.to_thread(replace_file, self._loaded, fingerprint)
 
     def _fingerprint(self) -> str:
-        return self._files.fingerprint(self._nginx.config)
+        return self._files.fingerprint(self._nginx.layout.config, self._nginx.layout.locations)
 
     async def _wait_for_generation(self, wanted: int, timeout: float) -> None:
         deadline = time.monotonic() + timeout

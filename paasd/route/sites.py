@@ -49,6 +49,7 @@ class SiteFiles:
     def __init__(self, directory: Path, templates: Path, http: HttpConfig) -> None:
         self.directory = directory / "sites"
         self.quarantine = directory / "quarantine"
+        self._locations = directory / "locations.conf"
         self.client_cas = directory / "tls" / "clients"
         self._templates = templates
         self._listen, self._listen_tls = listen_addresses(http), tls_addresses(http)
@@ -75,6 +76,7 @@ class SiteFiles:
             blocks=[(self._listen, "plain", "")]
             + ([(self._listen_tls, "tls", " ssl http2")] if self._listen_tls else []),
             templates=self._templates,
+            locations=self._locations,
             client_ca=self._client_ca(site) if site.client_ca else None,
         )
 
@@ -116,10 +118,10 @@ class SiteFiles:
     def quarantined(self) -> list[str]:
         return sorted(path.stem for path in self.quarantine.glob("*.conf"))
 
-    def fingerprint(self, config: Path) -> str:
-        """Of all that Nginx reads: the main configuration and the sites."""
+    def fingerprint(self, *shared: Path) -> str:
+        """Of all that Nginx reads: what all sites share, and the sites."""
         digest = hashlib.sha256()
-        for path in [config, *sorted(self.directory.glob("*.conf"))]:
+        for path in [*shared, *sorted(self.directory.glob("*.conf"))]:
             digest.update(f"{path.name}\0{read_text(path)}\0".encode())
         return digest.hexdigest()
 

@@ -192,11 +192,23 @@ local function pick_by_plan(app, route, request, is_stream)
     take(request, endpoint)
 end
 
+-- The cache renews an answer: one try, of which the log phase never hears, so nothing is counted.
+local function renew(app)
+    local route = last_route_of(app)
+    local endpoint = route.careful_until and next_up(route) or next_of(route)
+    if not endpoint then
+        return ngx.exit(BUSY)
+    end
+    set_current_peer(endpoint.address, endpoint.port)
+end
+
 function M.pick(is_stream)
     local request = this_request()
-    local app = open_app(request)
+    local app, is_renewal = open_app(request)
     if not app then     -- its host name was taken away while its body came
         return ngx.exit(BUSY)
+    elseif is_renewal then
+        return renew(app)
     end
     local route = last_route_of(app)
     if route.policy then

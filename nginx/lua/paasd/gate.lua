@@ -8,7 +8,7 @@ local hosts = require "paasd.hosts"
 local pages = require "paasd.pages"
 local tables = require "paasd.tables"
 
-local cast, tonumber, ipairs = ffi.cast, tonumber, ipairs
+local cast, find, tonumber, ipairs = ffi.cast, string.find, tonumber, ipairs
 local get_request = base.get_request
 local find_host, refresh = hosts.find, tables.refresh
 local ngx, var = ngx, ngx.var
@@ -32,8 +32,14 @@ function M.app(request)
     return entry and entry.app
 end
 
--- Name of the app that a request may be sent to. What came before its name got a gate, or moved to an app with one, and
--- was long in coming, has not passed it.
+-- Name of the app for which Nginx asks by itself, to renew an answer that it has just given out of the cache.
+local function app_of_renewal()
+    local known = ngx.is_subrequest and under_way[tonumber(var.paasd_cached_for)]
+    return known and known.passed and known.app
+end
+
+-- Name of the app that a request may be sent to, and whether nobody waits for the answer. What came before its name got a
+-- gate, or moved to an app with one, and was long in coming, has not passed it.
 function M.open_app(request)
     refresh()
     local known = under_way[request]
@@ -44,6 +50,8 @@ function M.open_app(request)
     if entry and (entry.plain or not entry.gate and not entry.redirect and var.paasd_own == entry.app) then
         return entry.app
     end
+    local app = app_of_renewal()
+    return app or nil, app and true
 end
 
 function M.is_open()
@@ -56,6 +64,9 @@ local function special(entry)
         return "@answer"
     end
     if entry.gate then
+        if entry.grpc and find(var.content_type or "", "^application/grpc") then
+            return "@gate_grpc"
+        end
         return var.paasd_stream ~= "" and "@gate_stream" or entry.way
     end
     return ""
@@ -118,7 +129,7 @@ function M.enter()
     if not entry or not entry.gate then
         return
     end
-    local known = {app = entry.app, gate = entry.app, location = var.paasd_way, parts = entry.gate}
+    local known = {address = request, app = entry.app, gate = entry.app, location = var.paasd_way, parts = entry.gate}
     under_way[request] = known
     for _, access in ipairs(known.parts.access) do
         access(known)

@@ -7,12 +7,12 @@ local json = require "cjson.safe"
 local tables = require "paasd.tables"
 
 local table_ = tables.new("policy")
-local ipairs, match = ipairs, string.match
+local concat, ipairs, match = table.concat, ipairs, string.match
 
 -- In the order in which requests pass them.
 local GATE = {
-    "access_log", "addresses", "attack", "limits", "cors", "maintenance", "auth", "routes", "rewrite", "trace", "headers",
-    "sticky",
+    "access_log", "addresses", "attack", "limits", "cors", "maintenance", "auth", "routes", "cache", "rewrite", "trace",
+    "headers", "sticky",
 }
 
 -- Known to the balancer and what follows it.
@@ -49,26 +49,29 @@ local function balancer_of(settings)
     return found
 end
 
--- Gate of those whose requests are tried elsewhere by an answer's status. Not with routes to other apps, whose own errors
+-- Statuses of answers by which requests are tried elsewhere, as `_502_504`. Not with routes to other apps, whose own errors
 -- would be taken for this one's.
-local function way_of(settings)
-    if settings.routes then
-        return nil
-    end
+local function again_of(settings)
     local found = {}
-    for _, failure in ipairs(settings.retries and settings.retries.on or {}) do
+    for _, failure in ipairs(not settings.routes and settings.retries and settings.retries.on or {}) do
         if match(failure, "^%d+$") then
             found[#found + 1] = failure
         end
     end
-    return #found > 0 and "@gate_again_" .. table.concat(found, "_") or nil
+    return #found > 0 and "_" .. concat(found, "_") or ""
+end
+
+-- Its gate among those in locations.conf.j2.
+local function way_of(settings)
+    local stale = settings.cache and settings.cache.stale and "_stale"
+    return "@gate" .. (settings.compression and "_compressed" or "") .. (stale or again_of(settings))
 end
 
 -- Whoever set limits or a password must not have them ignored.
 local function unreadable(app, err)
     ngx.log(ngx.ERR, "the policy of ", app, " cannot be read: ", err)
     local function refuse() return ngx.exit(500) end
-    return {gate = {access = {refuse}, headers = {}, log = {}}}
+    return {gate = {access = {refuse}, headers = {}, log = {}}, way = "@gate"}
 end
 
 local function compile(line, app)
@@ -76,9 +79,11 @@ local function compile(line, app)
     if type(settings) ~= "table" then
         return unreadable(app, err or "no object")
     end
-    local way = way_of(settings)
-    local gate = gate_of(settings, app) or way and {access = {}, headers = {}, log = {}}
-    return {gate = gate, way = way, balancer = balancer_of(settings)}
+    local gate, way = gate_of(settings, app), way_of(settings)
+    if way ~= "@gate" or settings.grpc then
+        gate = gate or {access = {}, headers = {}, log = {}}
+    end
+    return {gate = gate, way = way, grpc = settings.grpc, balancer = balancer_of(settings)}
 end
 
 local function look(app)
@@ -96,8 +101,8 @@ local function look(app)
     return found.policy
 end
 
--- {gate = functions by phase, way = its location if not the usual one, balancer = settings by part}; nil when nothing was set. What did not change since it was
--- compiled stays as it is, with the state its parts keep.
+-- {gate = functions by phase, way = its location, grpc = whether the app speaks that, balancer = settings by part}; nil when
+-- nothing was set. What did not change since it was compiled stays as it is, with the state its parts keep.
 function M.of(app)
     local policy = checked[app]
     if policy == nil then

@@ -13,6 +13,7 @@ local gate = require "paasd.gate"
 local balancer = require "paasd.balancer"
 local counters = require "paasd.counters"
 local pages = require "paasd.pages"
+local room = require "paasd.room"
 local asleep = require "paasd.asleep"
 local control = require "paasd.control"
 
@@ -26,6 +27,7 @@ return function(mirrors, pages_directory, tls_directory, https_port)
     hosts.table:load(mirrors .. "/hosts.txt")
     routes.table:load(mirrors .. "/routes.txt")
     access_log.load(mirrors .. "/access")
+    room.load(mirrors)
     workers.new_generation()
 
     paasd_way = gate.way

@@ -180,4 +180,4 @@ async def test_clients_that_leave_while_they_are_checked(bench: Bench) -> None:
         )
         await curl.wait()
     assert (await bench.visitor.get(host, **basic("alice", "correct-horse")))[0] == 200
-    assert "signal" not in bench.edge._nginx.error_log.read_text()
+    assert "signal" not in bench.edge._nginx.layout.error_log.read_text()

@@ -156,7 +156,7 @@ async def test_what_is_no_answer_lets_nobody_in(bench: Bench, kind: str) -> None
     await bench.edge.set_route(Route("auth", (await bench.apps.raw(serve),), 1))
     status, text = await bench.visitor.get(host)
     assert status == 503 and "Remote-User" not in text
-    assert "lua entry thread" not in bench.edge._nginx.error_log.read_text()
+    assert "lua entry thread" not in bench.edge._nginx.layout.error_log.read_text()
 
 
 async def test_chunks_are_put_together(bench: Bench) -> None:
@@ -310,7 +310,7 @@ async def test_nobody_is_asked_who_cannot_show_the_names_certificate(
             await set_policy(bench, "blog", **{"auth.forward": url})
             assert (await bench.visitor.get(host))[0] == 503, url
     assert service.asked == []
-    assert "auth.forward of blog: " in bench.edge._nginx.error_log.read_text()
+    assert "auth.forward of blog: " in bench.edge._nginx.layout.error_log.read_text()
     await bench.edge.set_site(Site("blog", (host,)))
 
 

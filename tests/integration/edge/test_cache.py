@@ -1,0 +1,403 @@
+"""The edge's cache: what is kept, for how long, for whom, and how it is forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from typing import Any
+
+import pytest
+from aiohttp import web
+from yarl import URL
+
+from paasd.edge_values import CanaryRoute, Endpoint, Route, Site
+from tests.integration.edge.conftest import Bench, until
+
+DAY = "public, max-age=86400"
+
+
+def policy(**more: Any) -> str:
+    return json.dumps({"cache": {"id": "app1", "version": 0, "files": 2592000, **more}})
+
+
+@dataclass
+class App:
+    """Answers with what it is told to, and counts what it is asked."""
+
+    headers: dict[str, str] = field(default_factory=lambda: {"Cache-Control": DAY})
+    status: int = 200
+    text: str = "one"
+    seconds: float = 0.0
+    asked: Counter[str] = field(default_factory=Counter)
+    seen: list[Mapping[str, str]] = field(default_factory=list)
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        self.asked[request.path_qs] += 1
+        self.seen.append(request.headers)
+        await asyncio.sleep(self.seconds)
+        return web.Response(status=self.status, text=self.text, headers=self.headers)
+
+
+@dataclass
+class Cached:
+    """An app behind the edge, with its cache on."""
+
+    bench: Bench
+    app: App
+    endpoint: Endpoint
+    host: str = ""
+
+    async def get(self, path: str = "/", **headers: str) -> tuple[int, str, Mapping[str, str]]:
+        url = URL(self.bench.visitor.url(path), encoded=True)
+        headers = {"Host": self.host, **headers}
+        async with self.bench.visitor.session.get(url, headers=headers) as response:
+            return response.status, await response.text(), response.headers
+
+    async def said(self, path: str = "/", **headers: str) -> str:
+        """Cache-Status, without the name of the cache."""
+        return (await self.get(path, **headers))[2].get("Cache-Status", "").removeprefix("paasd; ")
+
+    async def release(self, number: int, *endpoints: Endpoint) -> None:
+        await self.bench.edge.set_route(Route("blog", endpoints or (self.endpoint,), number))
+
+
+@pytest.fixture
+async def cached(bench: Bench) -> Cached:
+    app = App()
+    endpoint = await bench.apps.start(app.answer)
+    return Cached(bench, app, endpoint, await bench.serve("blog", endpoint, policy=policy()))
+
+
+async def test_an_answer_is_kept_for_as_long_as_the_app_says(cached: Cached) -> None:
+    cached.app.headers = {"Cache-Control": "max-age=1"}
+    assert [await cached.said(), await cached.said()] == ["fwd=uri-miss", "hit"]
+    assert cached.app.asked["/"] == 1
+    await asyncio.sleep(2.1)
+    cached.app.text = "two"
+    assert (await cached.get())[1] == "two"
+    assert cached.app.asked["/"] == 2
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Cache-Control": "no-store"},
+        {"Cache-Control": "no-cache, max-age=60"},
+        {"Cache-Control": "private, max-age=60"},
+        {"Cache-Control": "max-age=0"},
+        {"Cache-Control": "public"},
+        {"Cache-Control": 'max-age="60"'},
+        {"Cache-Control": DAY, "Set-Cookie": "session=1"},
+        {"Cache-Control": DAY, "Vary": "*"},
+        {"Expires": "0"},
+        {"Expires": formatdate(0, usegmt=True)},
+    ],
+)
+async def test_what_is_not_kept(cached: Cached, headers: dict[str, str]) -> None:
+    cached.app.headers = headers
+    for number in range(1, 4):
+        assert not (await cached.said("/page")).startswith("hit")
+        assert cached.app.asked["/page"] == number
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Cache-Control": "s-maxage=60, max-age=0"},
+        {"Cache-Control": "max-age=60"},
+        {"Expires": formatdate(4e9, usegmt=True)},
+        {"X-Accel-Expires": "60"},
+    ],
+)
+async def test_what_is_kept(cached: Cached, headers: dict[str, str]) -> None:
+    cached.app.headers = headers
+    await cached.get("/page")
+    status, text, seen = await cached.get("/page")
+    assert (status, text, seen["Cache-Status"]) == (200, "one", "paasd; hit") and cached.app.asked["/page"] == 1
+    assert "X-Accel-Expires" not in seen
+
+
+@pytest.mark.parametrize("status", [301, 404, 410])
+async def test_other_statuses_are_kept_when_the_app_says_so(cached: Cached, status: int) -> None:
+    cached.app.status = status
+    cached.app.headers["Location"] = "/other"
+    url, headers = cached.bench.visitor.url("/x"), {"Host": cached.host}
+    for _ in range(2):
+        async with cached.bench.visitor.session.get(url, headers=headers, allow_redirects=False) as response:
+            assert response.status == status
+    assert cached.app.asked["/x"] == 1
+
+
+async def test_a_visitor_gets_only_what_was_made_for_such_a_request(cached: Cached) -> None:
+    """Host, scheme, path and query are part of the key, what Vary names as well."""
+    await cached.bench.edge.set_site(Site("blog", ("blog.test", "other.test"), policy=policy()))
+    for path in ("/a", "/a?x=1", "/a?x=2", "/A", "/%61"):
+        assert await cached.said(path) == "fwd=uri-miss"
+        assert await cached.said(path) == "hit"
+    assert await cached.said("/a", Host="other.test") == "fwd=uri-miss"
+    assert await cached.said("/a", Host="blog.test:81") == "fwd=uri-miss"
+    cached.app.headers["Vary"] = "Accept-Language"
+    assert [await cached.said("/l", **{"Accept-Language": each}) for each in ("de", "fr", "de", "fr")] == [
+        "fwd=uri-miss",
+        "fwd=uri-miss",
+        "hit",
+        "hit",
+    ]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"Authorization": "Bearer x"},
+        {"X-Original-URL": "/admin"},
+        {"X-Rewrite-URL": "/admin"},
+        {"X-HTTP-Method-Override": "POST"},
+        {"X-Forwarded-Prefix": "/x"},
+        {"X-Host": "evil.test"},
+    ],
+)
+async def test_what_a_header_may_have_changed_is_neither_kept_nor_given(cached: Cached, header: dict[str, str]) -> None:
+    assert await cached.said("/a", **header) == ""
+    assert await cached.said("/a") == "fwd=uri-miss"
+    assert await cached.said("/a", **header) == ""
+    assert cached.app.asked["/a"] == 3
+
+
+async def test_only_get_and_head_are_kept(cached: Cached) -> None:
+    session, url, headers = cached.bench.visitor.session, cached.bench.visitor.url("/form"), {"Host": cached.host}
+    for method in ("POST", "PUT", "DELETE"):
+        for _ in range(2):
+            async with session.request(method, url, headers=headers) as response:
+                assert response.status == 200 and "Cache-Status" not in response.headers
+    async with session.request("GET", url, headers=headers, data=b"body") as response:
+        assert "Cache-Status" not in response.headers
+    assert cached.app.asked["/form"] == 7
+    async with session.head(url, headers=headers) as response:
+        assert response.headers["Cache-Status"] == "paasd; fwd=uri-miss"
+    assert (await cached.get("/form"))[1:2] == ("one",) and cached.app.asked["/form"] == 8
+
+
+async def test_age_conditions_and_ranges_are_the_edges_own(cached: Cached) -> None:
+    cached.app.text = "0123456789"
+    cached.app.headers |= {"Accept-Ranges": "bytes", "ETag": '"v1"', "Date": formatdate(usegmt=True)}
+    await cached.get("/file", Range="bytes=2-3")
+    status, text, headers = await cached.get("/file", Range="bytes=2-3")
+    assert (status, text) == (206, "23") and int(headers["Age"]) >= 0
+    assert (await cached.get("/file", **{"If-None-Match": '"v1"'}))[0] == 304
+    assert (await cached.get("/file"))[1] == "0123456789"
+    assert cached.app.asked["/file"] == 1 and "Range" not in cached.app.seen[0]
+
+
+async def test_a_new_release_begins_with_pages_of_its_own(cached: Cached) -> None:
+    assert (await cached.get())[1] == "one"
+    cached.app.text = "two"
+    await cached.release(2)
+    assert (await cached.get())[1] == "two"
+    await cached.release(1)
+    assert (await cached.get())[1] == "one", "a rollback finds what there was"
+
+
+FILES = [
+    "/assets/app-3f2a91c0.js",
+    "/static/js/main.8d1b0a2f.chunk.js",
+    "/assets/index-DiwrgTda.css",
+    "/_next/static/x/_m.js",
+]
+
+
+@pytest.mark.parametrize("path", FILES)
+async def test_files_with_a_hash_outlive_their_release(cached: Cached, path: str) -> None:
+    cached.app.headers = {"Content-Type": "text/css" if path.endswith("css") else "application/javascript"}
+    _, _, first = await cached.get(path)
+    assert first["Cache-Control"] == "public, max-age=2592000, immutable"
+    cached.app.status, cached.app.text = 404, "gone"
+    await cached.release(2)
+    status, text, headers = await cached.get(path)
+    assert (status, text) == (200, "one") and headers["Cache-Control"] == first["Cache-Control"]
+    assert cached.app.asked[path] == 1
+    await cached.bench.edge.set_site(Site("blog", (cached.host,), policy=policy(purged=[[path, 9]])))
+    assert (await cached.get(path))[0] == 404
+
+
+async def test_an_apps_own_word_about_a_file_counts(cached: Cached) -> None:
+    cached.app.headers = {"Content-Type": "text/css", "Cache-Control": "no-store"}
+    for _ in range(2):
+        assert (await cached.get(FILES[2]))[2]["Cache-Control"] == "no-store"
+    assert cached.app.asked[FILES[2]] == 2
+    cached.app.headers = {"Content-Type": "text/css", "Set-Cookie": "a=b"}
+    for _ in range(2):
+        assert "Cache-Control" not in (await cached.get(FILES[0]))[2]
+    assert cached.app.asked[FILES[0]] == 2
+
+
+@pytest.mark.parametrize("kind", ["text/html; charset=utf-8", "application/json", "application/xhtml+xml"])
+async def test_no_page_of_somebodys_own_is_kept_as_a_file(cached: Cached, kind: str) -> None:
+    """Web cache deception: an app that answers any path below /account with the account."""
+    cached.app.headers = {"Content-Type": kind}
+    for number in (1, 2):
+        headers = (await cached.get("/account/x-3f2a91c0.css"))[2]
+        assert cached.app.asked["/account/x-3f2a91c0.css"] == number and "Cache-Control" not in headers
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/jquery.min.js", "/js/release2.js", "/img/20241101.jpg", "/deadbeef", "/a-3f2a91c0.html", "/js/App-MyPageTwo.js"],
+)
+async def test_other_files_are_kept_only_when_the_app_says_so(cached: Cached, path: str) -> None:
+    cached.app.headers = {"Content-Type": "image/png"}
+    for number in (1, 2):
+        assert "Cache-Control" not in (await cached.get(path))[2]
+        assert cached.app.asked[path] == number
+
+
+async def test_purged_paths_are_asked_for_again(cached: Cached) -> None:
+    paths = ["/", "/news", "/news/1", "/news/2?page=2", "/about", "/f%C3%BCr"]
+    for path in paths:
+        await cached.get(path)
+
+    async def kept(**more: Any) -> list[str]:
+        await cached.bench.edge.set_site(Site("blog", (cached.host,), policy=policy(**more)))
+        before = cached.app.asked.copy()
+        for path in paths:
+            await cached.get(path)
+        return [path for path in paths if cached.app.asked[path] == before[path]]
+
+    assert await kept() == paths
+    assert await kept(purged=[["/news/*", 3]]) == ["/", "/news", "/about", "/f%C3%BCr"]
+    assert await kept(purged=[["/news/*", 3], ["/für", 4]]) == paths[:5]
+    assert await kept(purged=[["/news/*", 3], ["/für", 4]]) == paths
+    assert await kept(version=5) == []
+    assert await kept(version=5) == paths
+
+
+async def test_a_namesake_gets_nothing_of_an_older_app(cached: Cached) -> None:
+    await cached.get()
+    cached.app.text = "two"
+    await cached.bench.edge.set_site(Site("blog", (cached.host,), policy=policy(id="app2")))
+    assert (await cached.get())[1] == "two"
+
+
+async def test_many_at_once_are_one_request_to_the_app(cached: Cached) -> None:
+    cached.app.seconds = 0.5
+    answers = await asyncio.gather(*(cached.get("/slow") for _ in range(20)))
+    assert {text for _, text, _ in answers} == {"one"} and cached.app.asked["/slow"] == 1
+
+
+async def test_what_is_not_kept_is_not_asked_for_one_by_one(cached: Cached) -> None:
+    cached.app.headers, cached.app.seconds = {}, 0.0
+    for _ in range(20):  # each worker has to see it once
+        await cached.get("/slow")
+    cached.app.seconds = 0.5
+    started = asyncio.get_running_loop().time()
+    await asyncio.gather(*(cached.get("/slow") for _ in range(20)))
+    assert asyncio.get_running_loop().time() - started < 5, "one after another they take 10 s"
+
+
+async def test_a_stale_answer_while_the_new_one_is_made(cached: Cached) -> None:
+    cached.app.headers = {"Cache-Control": "max-age=1, stale-while-revalidate=60"}
+    await cached.get()
+    await asyncio.sleep(2.1)
+    cached.app.text = "two"
+    _, text, headers = await cached.get()
+    assert (text, headers["Cache-Status"]) == ("one", "paasd; hit; detail=stale")
+
+    async def is_new() -> bool:
+        return (await cached.get())[1] == "two"
+
+    await until(is_new)
+    assert await cached.bench.edge.in_flight() == {}, "nothing counts as under way for ever"
+
+
+@pytest.mark.parametrize(("said", "allowed"), [(", stale-if-error=60", True), ("", False)])
+async def test_a_stale_answer_when_the_app_cannot_be_reached(cached: Cached, said: str, allowed: bool) -> None:
+    cached.app.headers = {"Cache-Control": f"max-age=1{said}"}
+    await cached.get()
+    await asyncio.sleep(2.1)
+    await cached.release(1, Endpoint("127.0.0.1", 1))
+    assert (await cached.get())[0] == (200 if allowed else 502)
+
+
+@pytest.mark.parametrize("stale", [True, False])
+async def test_a_stale_answer_when_the_app_fails(cached: Cached, stale: bool) -> None:
+    await cached.bench.edge.set_site(Site("blog", (cached.host,), policy=policy(stale=stale)))
+    cached.app.headers = {"Cache-Control": "max-age=1"}
+    await cached.get()
+    await asyncio.sleep(2.1)
+    cached.app.status, cached.app.text = 500, "the app's own page"
+    for _ in range(2):
+        assert (await cached.get())[:2] == ((200, "one") if stale else (500, "the app's own page"))
+    cached.app.status = 200
+    assert (await cached.get())[:2] == (200, "the app's own page"), "and errors are never kept"
+
+
+async def test_a_page_may_be_confirmed_by_the_app(cached: Cached) -> None:
+    cached.app.headers = {"Cache-Control": "max-age=1", "ETag": '"v1"'}
+    await cached.get()
+    await asyncio.sleep(2.1)
+    cached.app.status, cached.app.text = 304, ""
+    status, text, headers = await cached.get()
+    assert (status, text, headers["Cache-Status"]) == (200, "one", "paasd; fwd=stale; fwd-status=304")
+    assert cached.app.seen[-1]["If-None-Match"] == '"v1"'
+
+
+async def test_during_a_canary_only_files_are_kept(cached: Cached) -> None:
+    canary = CanaryRoute((await cached.bench.apps.saying("canary"),), 2, 50)
+    await cached.bench.edge.set_route(Route("blog", (cached.endpoint,), 1, canary))
+    assert {(await cached.get())[1] for _ in range(20)} == {"one", "canary"}
+    assert "Cache-Status" not in (await cached.get())[2]
+
+
+async def test_a_sleeping_app_is_woken(cached: Cached) -> None:
+    await cached.get()
+    await cached.bench.edge.set_route(Route("blog", (), 1, hold=5.0))
+    wanted, answer = await asyncio.gather(cached.bench.edge.wanted(5), _woken(cached))
+    assert wanted == {"blog"} and answer == (200, "one")
+
+
+async def _woken(cached: Cached) -> tuple[int, str]:
+    async def wake() -> None:
+        await asyncio.sleep(0.5)
+        await cached.release(1)
+
+    answer, _ = await asyncio.gather(cached.get(), wake())
+    return answer[0], answer[1]
+
+
+async def test_what_is_kept_passes_the_other_parts_first(cached: Cached) -> None:
+    await cached.get()
+    closed = json.loads(policy()) | {"addresses": {"deny": ["127.0.0.1/32"]}}
+    await cached.bench.edge.set_site(Site("blog", (cached.host,), policy=json.dumps(closed)))
+    assert (await cached.get())[0] == 403
+    rules = json.loads(policy()) | {"headers": {"response": [["set", "X-Added", "yes"]]}}
+    await cached.bench.edge.set_site(Site("blog", (cached.host,), policy=json.dumps(rules)))
+    _, text, headers = await cached.get()
+    assert (text, headers["X-Added"], headers["Cache-Status"]) == ("one", "yes", "paasd; hit")
+
+
+async def test_paths_of_other_apps_are_not_kept(cached: Cached) -> None:
+    other = App(text="other")
+    await cached.bench.serve("other", await cached.bench.apps.start(other.answer))
+    routed = json.loads(policy()) | {"routes": [{"prefix": "/api", "app": "other", "strip": False}]}
+    await cached.bench.edge.set_site(Site("blog", (cached.host,), policy=json.dumps(routed)))
+    for _ in range(2):
+        assert (await cached.get("/api/x"))[1] == "other"
+    assert other.asked["/api/x"] == 2
+
+
+async def test_a_rewritten_path_is_kept_under_the_one_that_was_asked_for(cached: Cached) -> None:
+    rules = json.loads(policy()) | {"rewrite": [["/old/*", "/new/*"]]}
+    await cached.bench.edge.set_site(Site("blog", (cached.host,), policy=json.dumps(rules)))
+    assert [await cached.said("/old/1"), await cached.said("/old/1")] == ["fwd=uri-miss", "hit"]
+    assert cached.app.asked == {"/new/1": 1}
+
+
+async def test_kept_answers_survive_a_restart_of_nginx(cached: Cached) -> None:
+    await cached.get()
+    await cached.bench.edge.stop()
+    await cached.bench.edge.start()
+    assert await cached.said() == "hit"
