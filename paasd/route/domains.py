@@ -11,6 +11,7 @@ from paasd.config import HttpConfig
 from paasd.database import Database, Transaction, now
 from paasd.edge_values import Redirect, Site
 from paasd.errors import AlreadyExists, Conflict, NotFound
+from paasd.gateway import traffic_routes
 from paasd.gateway.policy import BODY, Gateway, pages_text, policy_text
 from paasd.models import Actor, App
 from paasd.nginx_snippets import Snippets
@@ -129,7 +130,8 @@ class Domains:
 
     async def site(self, app: App) -> Site:
         tls, values, names = await self._tls.of(app), await self._gateway.values(app), await self.names(app)
-        routes = path_routes.policy(await self.path_routes.of(app))
+        routes = await self.path_routes.of(app)
+        counted = traffic_routes.part(traffic_routes.counted(values, [route.prefix for route in routes]))
         return Site(
             app.name,
             tuple(names.answered),
@@ -137,10 +139,15 @@ class Domains:
             hsts=tls.hsts,
             client_ca=tls.client_ca,
             body_size=values.get(BODY, ""),
-            policy=policy_text(values, {"routes": routes}),
+            policy=policy_text(values, {"routes": path_routes.policy(routes), traffic_routes.NAME: counted}),
             pages=pages_text(values),
             snippet=await self._snippets.of(app),
         )
+
+    async def counted_routes(self, app: App) -> list[str]:
+        """Path prefixes whose requests are counted by themselves."""
+        routes = await self.path_routes.of(app)
+        return traffic_routes.counted(await self._gateway.values(app), [route.prefix for route in routes])
 
     async def _redirects(self, app: App, names: Names) -> tuple[Redirect, ...]:
         if not names.redirects:

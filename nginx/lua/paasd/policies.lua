@@ -11,12 +11,14 @@ local ipairs, match = ipairs, string.match
 
 -- In the order in which requests pass them.
 local GATE = {
-    "access_log", "addresses", "attack", "limits", "cors", "maintenance", "auth", "routes", "rewrite", "trace", "headers",
-    "sticky",
+    "traffic", "access_log", "addresses", "attack", "limits", "cors", "maintenance", "auth", "routes", "rewrite", "trace",
+    "headers", "sticky",
 }
 
 -- Known to the balancer and what follows it.
 local BALANCER = {"balance", "breaker", "eject", "retries", "timeouts"}
+
+local NONE = {}
 
 local M = {table = table_}
 
@@ -64,6 +66,14 @@ local function way_of(settings)
     return #found > 0 and "@gate_again_" .. table.concat(found, "_") or nil
 end
 
+local function routes_of(settings)
+    local found = {}
+    for _, prefix in ipairs(settings.traffic and settings.traffic.routes or NONE) do
+        found[":" .. prefix] = true
+    end
+    return found
+end
+
 -- Whoever set limits or a password must not have them ignored.
 local function unreadable(app, err)
     ngx.log(ngx.ERR, "the policy of ", app, " cannot be read: ", err)
@@ -78,7 +88,7 @@ local function compile(line, app)
     end
     local way = way_of(settings)
     local gate = gate_of(settings, app) or way and {access = {}, headers = {}, log = {}}
-    return {gate = gate, way = way, balancer = balancer_of(settings)}
+    return {gate = gate, way = way, balancer = balancer_of(settings), routes = routes_of(settings)}
 end
 
 local function look(app)
@@ -96,8 +106,8 @@ local function look(app)
     return found.policy
 end
 
--- {gate = functions by phase, way = its location if not the usual one, balancer = settings by part}; nil when nothing was set. What did not change since it was
--- compiled stays as it is, with the state its parts keep.
+-- {gate = functions by phase, way = its location if not the usual one, balancer = settings by part, routes = suffixes of
+-- rows}; nil when nothing was set. What did not change since it was compiled stays as it is, with the state its parts keep.
 function M.of(app)
     local policy = checked[app]
     if policy == nil then
@@ -105,6 +115,13 @@ function M.of(app)
         checked[app] = policy
     end
     return policy or nil
+end
+
+-- Suffixes that an app's routes are counted under, as they are set now.
+function M.routes(app)
+    tables.refresh()
+    local policy = M.of(app)
+    return policy and policy.routes or NONE
 end
 
 return M
