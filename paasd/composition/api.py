@@ -121,7 +121,7 @@ def _edge(parts: Parts) -> list[Resource]:
         ),
         EdgeResource(stores.gateway, lifecycle),
         SnippetsResource(stores.snippets, lifecycle),
-        TrafficResource(edge.edge),
+        TrafficResource(edge.edge, stores.domains),
         EdgeLogsResource(stores.gateway, stores.domains, edge.edge.logs, stores.instances),
     ]
 

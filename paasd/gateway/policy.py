@@ -30,6 +30,7 @@ from paasd.gateway import (
     rewrite,
     timeouts,
     trace,
+    traffic_routes,
 )
 from paasd.gateway.parts import Part, Values
 from paasd.models import Actor, App
@@ -55,6 +56,7 @@ PARTS: tuple[Part, ...] = (
     compression.PART,
     protocol.PART,
     access_log.PART,
+    traffic_routes.PART,
 )
 BODY = "body-size"
 _BODY_SIZE = re.compile(r"[1-9][0-9]{0,5}[kKmMgG]")

@@ -26,7 +26,8 @@ _HOLD = "hold="
 
 @dataclass(frozen=True)
 class AppCounters:
-    """What an app was asked and answered since Nginx started; the edge's own error pages are counted too."""
+    """What an app, or a part of it, was asked and answered since Nginx started; the edge's own error pages are counted
+    too."""
 
     requests: int
     statuses: Mapping[str, int]
@@ -82,6 +83,7 @@ def _written(endpoints: Iterable[Endpoint]) -> list[str]:
 
 
 def parse_counters(text: str) -> dict[str, AppCounters]:
+    """By the name of the row: an app's, or that with a suffix for a part of its requests."""
     bounds_line, *lines = text.splitlines()
     bounds = [*(int(bound) / 1000 for bound in bounds_line.split()), float("inf")]
     counters = {}

@@ -11,6 +11,7 @@ from paasd.config import HttpConfig
 from paasd.database import Database, Transaction, now
 from paasd.edge_values import Redirect, Site
 from paasd.errors import AlreadyExists, Conflict, NotFound
+from paasd.gateway import traffic_routes
 from paasd.gateway.cache import Purges
 from paasd.gateway.policy import BODY, Gateway, pages_text, policy_text
 from paasd.models import Actor, App
@@ -131,9 +132,11 @@ class Domains:
 
     async def site(self, app: App) -> Site:
         tls, values, names = await self._tls.of(app), await self._gateway.values(app), await self.names(app)
+        routes = await self.path_routes.of(app)
         more = {
-            "routes": path_routes.policy(await self.path_routes.of(app)),
+            "routes": path_routes.policy(routes),
             "cache": await self._purges.policy(app, values),
+            traffic_routes.NAME: traffic_routes.part(traffic_routes.counted(values, [each.prefix for each in routes])),
         }
         return Site(
             app.name,
@@ -146,6 +149,11 @@ class Domains:
             pages=pages_text(values),
             snippet=await self._snippets.of(app),
         )
+
+    async def counted_routes(self, app: App) -> list[str]:
+        """Path prefixes whose requests are counted by themselves."""
+        routes = await self.path_routes.of(app)
+        return traffic_routes.counted(await self._gateway.values(app), [route.prefix for route in routes])
 
     async def _redirects(self, app: App, names: Names) -> tuple[Redirect, ...]:
         if not names.redirects:

@@ -219,6 +219,10 @@ class Edge:
         everything that ended before this call is counted."""
         return parse_counters(await self._control.get("counters"))
 
+    async def further_counters(self, app: str = "") -> dict[str, AppCounters]:
+        """Of one app or all, what is counted besides: under `<app>:/api` what was asked below that path."""
+        return parse_counters(await self._control.get(f"further-counters/{app}" if app else "further-counters"))
+
     async def breakers(self) -> dict[str, BreakerState]:
         """By app, of those that have one and were asked lately."""
         return parse_breakers(await self._control.get("breakers"))

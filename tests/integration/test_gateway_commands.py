@@ -77,6 +77,33 @@ def test_traffic(box: Box, gated: str) -> None:
     assert box.ssh("edge:set", gated, "breaker.share").status == 0
 
 
+def test_traffic_by_route(box: Box, gated: str) -> None:
+    assert box.json("traffic:report", gated)["routes"] == [] and "ROUTE" not in box.ssh("traffic:report", gated).out
+    assert "up to 20 paths" in box.ssh("edge:set", gated, "traffic.routes", "'/a;b'").err
+    done = box.ssh("edge:set", gated, "traffic.routes", "'/missing/ /quiet'")
+    assert "Set traffic.routes of gated to /missing /quiet" in done.out, done
+    for path in ("/", "/missing", "/missing/too"):
+        box.get(gated, path)
+    missing, quiet = box.json("traffic:report", gated)["routes"]
+    assert (missing["route"], missing["requests"], missing["statuses"]["4xx"]) == ("/missing", 2, 2)
+    assert 0 < missing["p50"] <= missing["p99"] and missing["bytes_in"] > 0 < missing["bytes_out"]
+    assert 0 < missing["apdex"] <= 1
+    assert (quiet["route"], quiet["requests"], quiet["p50"], quiet["apdex"]) == ("/quiet", 0, None, None)
+    lines = box.ssh("traffic:report", gated).out.splitlines()
+    assert any(line.split()[:4] == ["/missing", "2", "2", "4xx"] for line in lines), lines
+    assert any(line.split() == ["/quiet", "0", "-", "0", "0", "-", "-", "-", "-"] for line in lines), lines
+    assert box.ssh("apps:create", "gated-api", "--project", gated).status == 0
+    assert box.ssh("routes:add", gated, "/api", "gated-api").status == 0
+    box.get(gated, "/api/x")
+    found = {each["route"]: each["requests"] for each in box.json("traffic:report", gated)["routes"]}
+    assert found == {"/api": 1, "/missing": 2, "/quiet": 0}
+    assert box.json("traffic:report", "gated-api")["requests"] == 1
+    assert box.differences() == []
+    assert box.ssh("apps:destroy", "gated-api", "--force").status == 0
+    assert box.ssh("edge:set", gated, "traffic.routes").status == 0
+    assert box.json("traffic:report", gated)["routes"] == []
+
+
 def test_an_administrators_own_lines(box: Box, gated: str) -> None:
     done = box.ssh("nginx:set-snippet", gated, stdin='location = /own {\n    return 200 "own lines";\n}\n')
     assert done.status == 0, done

@@ -49,6 +49,18 @@ local function change_routes(text)
     return routes.table:patch(text)
 end
 
+local function change_policies(text)
+    local before = {}
+    for app in text:gmatch("([%w-]+)[^\n]*\n") do
+        before[app] = policies.routes(app)
+    end
+    local ok, err = policies.table:patch(text)
+    for app, routes in pairs(before) do
+        counters.forget_routes(app, routes)
+    end
+    return ok, err
+end
+
 local collections = {
     ["GET /generation"] = function() return workers.generation .. " " .. workers.oldest_generation() .. "\n" end,
     ["GET /routes"] = function() return lines(routes.table:all(), "%s %s\n") end,
@@ -56,10 +68,11 @@ local collections = {
     ["GET /hosts"] = function() return lines(hosts.table:all(), "%s %s\n") end,
     ["PATCH /hosts"] = function() return stored(hosts.table:patch(body())) end,
     ["GET /policies"] = function() return lines(policies.table:all(), "%s %s\n") end,
-    ["PATCH /policies"] = function() return stored(policies.table:patch(body())) end,
+    ["PATCH /policies"] = function() return stored(change_policies(body())) end,
     ["GET /pages"] = function() return lines(own_pages.table:all(), "%s %s\n") end,
     ["PATCH /pages"] = function() return stored(own_pages.table:patch(body())) end,
     ["GET /counters"] = counters.text,
+    ["GET /further-counters"] = function() return counters.further_text() end,
     ["GET /in-flight"] = in_flight,
     ["GET /wanted"] = function() return asleep.wanted(tonumber(ngx.var.arg_seconds) or 0) end,
     ["GET /breakers"] = breaker.text,
@@ -71,6 +84,7 @@ local collections = {
 
 local members = {
     ["PUT /not-woken/"] = function(app) asleep.refuse(app, tonumber(body())) return "" end,
+    ["GET /further-counters/"] = counters.further_text,
     ["DELETE /counters/"] = function(app) counters.remove(app) breaker.forget(app) return "" end,
     ["PUT /certificates/"] = function(id) return stored(certificates.set(id, body())) end,
     ["DELETE /certificates/"] = function(id) certificates.remove(id) return "" end,

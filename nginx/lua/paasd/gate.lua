@@ -150,7 +150,8 @@ function M.location()
     return known and known.location or var.paasd_stream ~= "" and "@stream" or "@app"
 end
 
--- A request has ended: its app, nil if it had none.
+-- A request has ended: its app, nil if it had none; of one that passed the gate also the app whose gate it was, and under
+-- which suffixes of that it is counted besides.
 function M.ended()
     local request = address()
     local app, known = M.app(request), under_way[request]
@@ -159,6 +160,7 @@ function M.ended()
         for _, log in ipairs(known.parts.log) do
             log(known)
         end
+        return app, known.gate, known.counted
     end
     return app
 end

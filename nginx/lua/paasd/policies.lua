@@ -11,12 +11,14 @@ local concat, ipairs, match = table.concat, ipairs, string.match
 
 -- In the order in which requests pass them.
 local GATE = {
-    "access_log", "addresses", "attack", "limits", "cors", "maintenance", "auth", "routes", "cache", "rewrite", "trace",
-    "headers", "sticky",
+    "traffic", "access_log", "addresses", "attack", "limits", "cors", "maintenance", "auth", "routes", "cache", "rewrite",
+    "trace", "headers", "sticky",
 }
 
 -- Known to the balancer and what follows it.
 local BALANCER = {"balance", "breaker", "eject", "retries", "timeouts"}
+
+local NONE = {}
 
 local M = {table = table_}
 
@@ -67,6 +69,14 @@ local function way_of(settings)
     return "@gate" .. (settings.compression and "_compressed" or "") .. (stale or again_of(settings))
 end
 
+local function routes_of(settings)
+    local found = {}
+    for _, prefix in ipairs(settings.traffic and settings.traffic.routes or NONE) do
+        found[":" .. prefix] = true
+    end
+    return found
+end
+
 -- Whoever set limits or a password must not have them ignored.
 local function unreadable(app, err)
     ngx.log(ngx.ERR, "the policy of ", app, " cannot be read: ", err)
@@ -83,7 +93,9 @@ local function compile(line, app)
     if way ~= "@gate" or settings.grpc then
         gate = gate or {access = {}, headers = {}, log = {}}
     end
-    return {gate = gate, way = way, grpc = settings.grpc, balancer = balancer_of(settings)}
+    return {
+        gate = gate, way = way, grpc = settings.grpc, balancer = balancer_of(settings), routes = routes_of(settings),
+    }
 end
 
 local function look(app)
@@ -101,8 +113,9 @@ local function look(app)
     return found.policy
 end
 
--- {gate = functions by phase, way = its location, grpc = whether the app speaks that, balancer = settings by part}; nil when
--- nothing was set. What did not change since it was compiled stays as it is, with the state its parts keep.
+-- {gate = functions by phase, way = its location, grpc = whether the app speaks that, balancer = settings by part, routes =
+-- suffixes of rows}; nil when nothing was set. What did not change since it was compiled stays as it is, with the state its
+-- parts keep.
 function M.of(app)
     local policy = checked[app]
     if policy == nil then
@@ -110,6 +123,13 @@ function M.of(app)
         checked[app] = policy
     end
     return policy or nil
+end
+
+-- Suffixes that an app's routes are counted under, as they are set now.
+function M.routes(app)
+    tables.refresh()
+    local policy = M.of(app)
+    return policy and policy.routes or NONE
 end
 
 return M
