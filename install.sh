@@ -158,6 +158,9 @@ install_packages() {
   for package in "${PACKAGES[@]}"; do
     installed "$package" || missing+=("$package")
   done
+  # Only for smaller answers; not every release of the distributions has it.
+  package=libnginx-mod-http-brotli-filter
+  [ -z "$(apt-cache search --names-only "^$package\$")" ] || installed "$package" || missing+=("$package")
   [ ${#missing[@]} -gt 0 ] || return 0
   installed nginx || new_services+=(nginx)
   installed openssh-server || new_services+=(ssh)

@@ -8,6 +8,7 @@ from paasd.api.v1.autoscale import AutoscaleResource
 from paasd.api.v1.box import BoxResource
 from paasd.api.v1.build_settings import BuildSettingsResource
 from paasd.api.v1.builds import BuildsResource
+from paasd.api.v1.cache import CacheResource
 from paasd.api.v1.certificates import CertificatesResource
 from paasd.api.v1.checks import ChecksResource
 from paasd.api.v1.config import ConfigResource
@@ -120,6 +121,7 @@ def _edge(parts: Parts) -> list[Resource]:
             stores.certificates, stores.domains, stores.tls_settings, edge.serving, edge.issuing, lifecycle
         ),
         EdgeResource(stores.gateway, lifecycle),
+        CacheResource(stores.gateway, stores.purges, lifecycle, edge.edge),
         SnippetsResource(stores.snippets, lifecycle),
         TrafficResource(edge.edge, stores.domains),
         EdgeLogsResource(stores.gateway, stores.domains, edge.edge.logs, stores.instances),

@@ -15,6 +15,7 @@ from paasd.cron_entries import CronEntries
 from paasd.deploy_settings import DeploymentSettings
 from paasd.deployments import Deployments
 from paasd.events import Events
+from paasd.gateway.cache import Purges
 from paasd.gateway.policy import Gateway
 from paasd.identity.ssh_keys import SshKeys
 from paasd.identity.users import Users
@@ -57,6 +58,7 @@ class Stores:
     storage: Storage
     domains: Domains
     gateway: Gateway
+    purges: Purges
     snippets: Snippets
     certificates: Certificates
     authority_keys: AuthorityKeys
@@ -93,6 +95,7 @@ def compose_stores(base: Base) -> Stores:
         storage=Storage(config, database, jobs, base.volumes, quotas.gate),
         domains=Domains(database, config.http),
         gateway=Gateway(database),
+        purges=Purges(database),
         snippets=Snippets(database),
         certificates=Certificates(database, vault),
         authority_keys=AuthorityKeys(database, vault),
