@@ -1,57 +1,24 @@
-"""Health checks as values: the grammar of app.json's `healthchecks` and of `checks:set`, and what a check means once
-what is not said has its default."""
+"""Health checks as values: which there are of what app.json and `checks:set` say, and what each means once what is not
+said has its default."""
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
+from paasd.check_grammar import SETTINGS, STRATEGIES, CheckType, check_settings, statuses_of
 from paasd.errors import InvalidInput
-from paasd.names import shown
 
 WORKER_UPTIME = 3.0
 """Seconds that an instance must stay up of which nothing else is asked."""
 EVERY_TYPE = "*"
 """Stands for all process types in what was switched off."""
 OFF = "off"
-_STRATEGIES = ("path", "command", "listening")
-_HTTP = ("path", "content", "scheme", "httpHeaders")
-_MOST_CHECKS, _MOST_WORDS, _MOST_HEADERS = 20, 64, 20
-_URL = re.compile(r"https?://[\x21-\x7e]{1,500}")
-_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
-
-
-class CheckType(StrEnum):
-    STARTUP = "startup"
-    """Must pass before a new instance gets requests; all of them."""
-    LIVENESS = "liveness"
-    """An instance that fails it is restarted."""
-    READINESS = "readiness"
-    """An instance that fails it gets no requests until it passes again."""
-
-
-SETTINGS = {
-    "path": "HTTP path that must answer 200 to 399; without one any HTTP answer will do",
-    "content": "text its answer must hold",
-    "scheme": "http or https (http)",
-    "httpHeaders": "headers of the request, as a list of {name, value}",
-    "command": "command that must end with status 0 inside the instance, as a list of words",
-    "listening": "true: the port must take connections",
-    "port": "port that is asked (the one in $PORT)",
-    "uptime": "seconds the instance must stay up (0; 3 where nothing else is checked)",
-    "attempts": "failures in a row before the check counts as failed (3)",
-    "wait": "seconds between two attempts (5)",
-    "timeout": "seconds for one answer (5)",
-    "initialDelay": "seconds before the first attempt (0)",
-    "name": "what reports call the check",
-    "warn": "true: a failure is told, and nothing else happens",
-    "onFailure": "what a failure sets off: {command: [words], url: address}",
-}
+_HTTP = ("path", "status", "content", "scheme", "httpHeaders")
+_TO_COME_BACK = 3
+"""Successes in a row after which an unready instance gets requests again, unless another count is said."""
 
 
 @dataclass(frozen=True)
@@ -78,12 +45,16 @@ class Check:
     on_failure_command: tuple[str, ...] = ()
     """Runs inside the instance that failed."""
     on_failure_url: str = ""
+    statuses: tuple[str, ...] = ()
+    """What must be answered, as `204` or `2xx`; 200 to 399 when nothing is said."""
+    successes: int = 1
+    """In a row, before it counts as passed: at the start, or after having failed."""
 
     @cached_property
     def question(self) -> tuple[object, ...]:
         """What is asked, whatever follows from the answer: the same one needs to be asked only once."""
-        asked = (self.scheme, self.port, self.path, self.headers, self.content, self.answer, self.timeout)
-        return (*asked, self.command, self.listening, self.uptime)
+        asked = (self.scheme, self.port, self.path, self.headers, self.answer, self.timeout)
+        return (*asked, self.statuses, self.content, self.command, self.listening, self.uptime)
 
     @property
     def asks_http(self) -> bool:
@@ -104,6 +75,16 @@ class Check:
         if self.asks_http:
             return f"GET {self.path or '/'}"
         return f"up for {self.uptime:g} s"
+
+    @property
+    def expected(self) -> str:
+        """`204 or 3xx`, in words."""
+        return " or ".join(self.statuses) or "200 to 399"
+
+    def takes(self, status: int) -> bool:
+        if self.statuses:
+            return str(status) in self.statuses or f"{status // 100}xx" in self.statuses
+        return 200 <= status < 400 or (self.answer and self.content is None)
 
 
 def checks_of(listed: Sequence[Mapping[str, Any]], kind: CheckType, process_type: str, port: int) -> list[Check]:
@@ -130,7 +111,8 @@ def _is_sound(entry: Mapping[str, Any]) -> bool:
 
 
 def _check(entry: Mapping[str, Any], kind: CheckType, is_web: bool, port: int) -> Check:
-    path = entry.get("path", "/" if entry.get("content") is not None else None)
+    about_answer = entry.get("content") is not None or entry.get("status") is not None
+    path = entry.get("path", "/" if about_answer else None)
     command, listening = tuple(entry.get("command", ())), bool(entry.get("listening", False))
     silent = path is None and not command and not listening
     answer = silent and is_web and "uptime" not in entry
@@ -154,15 +136,24 @@ def _check(entry: Mapping[str, Any], kind: CheckType, is_web: bool, port: int) -
         warn=bool(entry.get("warn", False)),
         on_failure_command=tuple((entry.get("onFailure") or {}).get("command") or ()),
         on_failure_url=str((entry.get("onFailure") or {}).get("url") or ""),
+        statuses=statuses_of(entry.get("status")),
+        successes=_successes(entry, kind),
     )
+
+
+def _successes(entry: Mapping[str, Any], kind: CheckType) -> int:
+    """An instance that is alive is not restarted, so one is enough there."""
+    if kind is CheckType.LIVENESS:
+        return 1
+    return int(entry.get("successes") or (_TO_COME_BACK if kind is CheckType.READINESS else 1))
 
 
 def laid_over(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """A check with other settings; another strategy takes the place of the one before."""
     kept = dict(base)
-    strategy = next((key for key in _STRATEGIES if over.get(key)), None)
+    strategy = next((key for key in STRATEGIES if over.get(key)), None)
     if strategy is not None:
-        gone = {*_STRATEGIES, *_HTTP} if strategy != "path" else {*_STRATEGIES}
+        gone = {*STRATEGIES, *_HTTP} if strategy != "path" else {*STRATEGIES}
         kept = {key: value for key, value in kept.items() if key not in gone - {strategy}}
     return {**kept, **over}
 
@@ -188,144 +179,3 @@ def _first_changed(listed: list[dict[str, Any]], kind: CheckType, over: Mapping[
         if entry.get("type", CheckType.STARTUP) == kind:
             return [*listed[:position], laid_over(entry, over), *listed[position + 1 :]]
     return [*listed, {"type": str(kind), **over}]
-
-
-def parse_all(document: Any, where: str) -> tuple[dict[str, list[dict[str, Any]]], list[str]]:
-    """`healthchecks` of app.json, and what of it paasd does not do. Raises InvalidInput naming the place."""
-    if not isinstance(document, dict) or not all(isinstance(listed, list) for listed in document.values()):
-        raise InvalidInput(f"{where} must map process types to lists of checks")
-    unused: list[str] = []
-    found: dict[str, list[dict[str, Any]]] = {}
-    for name, listed in document.items():
-        place = f"{where}.{_word(name)}"
-        if len(listed) > _MOST_CHECKS:
-            raise InvalidInput(f"{place} has {len(listed)} checks; at most {_MOST_CHECKS} are taken")
-        found[name] = [_parsed(entry, f"{place}[{n}]", name, unused) for n, entry in enumerate(listed)]
-    return found, unused
-
-
-def _parsed(entry: Any, where: str, process_type: str, unused: list[str]) -> dict[str, Any]:
-    if not isinstance(entry, dict):
-        raise InvalidInput(f"{where} must be an object", hint='For example: {"type": "readiness", "path": "/ready"}')
-    kind = entry.get("type", CheckType.STARTUP)
-    if kind not in list(CheckType):
-        raise InvalidInput(f"{where}.type must be startup, liveness or readiness, not {shown(str(kind))}")
-    unused += [f"{where}.{_word(key)}" for key in entry if key != "type" and key not in SETTINGS]
-    known = {key: value for key, value in entry.items() if key in ("type", *SETTINGS) and value is not None}
-    check_settings({key: value for key, value in known.items() if key != "type"}, f"{where}.")
-    if kind == CheckType.LIVENESS and "uptime" in known:
-        del known["uptime"]
-        unused.append(f"{where}.uptime (a liveness check that waits for it would restart the instance for ever)")
-    if kind != CheckType.STARTUP and process_type != "web" and not _says_something(known):
-        raise InvalidInput(
-            f"{where} does not say what to check", hint="Give it one of path, command, listening; readiness: or uptime."
-        )
-    return known
-
-
-def _word(name: str) -> str:
-    return name if name.isidentifier() else shown(name)
-
-
-def _says_something(entry: Mapping[str, Any]) -> bool:
-    return any(entry.get(key) for key in (*_STRATEGIES, "content", "uptime"))
-
-
-def check_settings(settings: Mapping[str, Any], where: str = "") -> None:
-    """Raises InvalidInput for a setting that does not exist, a wrong value, or strategies that exclude each other.
-    None values are left out of account."""
-    for name, value in settings.items():
-        if name not in SETTINGS:
-            raise InvalidInput(f"unknown check setting {shown(name)}", hint=f"Known: {', '.join(SETTINGS)}")
-        if value is not None and (wrong := _RULES[name](value)):
-            raise InvalidInput(f"{where}{name} must be {wrong}")
-    chosen = [name for name in _STRATEGIES if settings.get(name)]
-    if len(chosen) > 1:
-        raise InvalidInput(
-            f"{where}{chosen[1]} excludes {chosen[0]}", hint="Write two checks: all of a type must pass."
-        )
-    if settings.get("content") is not None and chosen not in ([], ["path"]):
-        raise InvalidInput(f"{where}content is for checks with a path")
-
-
-_Rule = Callable[[Any], str | None]
-
-
-def _text(limit: int) -> _Rule:
-    def rule(value: Any) -> str | None:
-        good = isinstance(value, str) and value.isprintable() and 0 < len(value) <= limit
-        return None if good else f"printable text of at most {limit} characters"
-
-    return rule
-
-
-def _number(least: float, most: float, *, whole: bool = False) -> _Rule:
-    def rule(value: Any) -> str | None:
-        good = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
-        kind = "a whole number" if whole else "a number"
-        return None if good and least <= value <= most else f"{kind} from {least:g} to {most:g}"
-
-    return rule
-
-
-def _path(value: Any) -> str | None:
-    if not isinstance(value, str) or not value.startswith("/") or not value.isprintable() or len(value) > 500:
-        return "printable text of at most 500 characters that starts with /"
-    return "without spaces" if " " in value else None
-
-
-def _boolean(value: Any) -> str | None:
-    return None if isinstance(value, bool) else "true or false"
-
-
-def _scheme(value: Any) -> str | None:
-    return None if value in ("http", "https") else "http or https"
-
-
-def _command(value: Any) -> str | None:
-    good = isinstance(value, list) and value and all(isinstance(word, str) and "\0" not in word for word in value)
-    small = good and len(value) <= _MOST_WORDS and len(json.dumps(value)) <= 4000
-    return None if small and value[0] else 'a list of words, such as ["pg_isready", "-q"]'
-
-
-def _on_failure(value: Any) -> str | None:
-    if not isinstance(value, dict) or not value or set(value) - {"command", "url"}:
-        return 'an object with a command, a url or both, such as {"url": "https://example.org/failed"}'
-    if (command := value.get("command")) is not None and (wrong := _command(command)):
-        return f"an object whose command is {wrong}"
-    url = value.get("url")
-    good = url is None or (isinstance(url, str) and _URL.fullmatch(url))
-    return None if good else "an object whose url begins with https:// or http://"
-
-
-def _headers(value: Any) -> str | None:
-    good = isinstance(value, list) and len(value) <= _MOST_HEADERS and all(map(_is_header, value))
-    return None if good else 'a list of headers, such as [{"name": "X-Check", "value": "1"}]'
-
-
-def _is_header(entry: Any) -> bool:
-    if not isinstance(entry, dict):
-        return False
-    name, value = entry.get("name"), entry.get("value")
-    if not isinstance(name, str) or not isinstance(value, str) or not _HEADER.fullmatch(name):
-        return False
-    return value.isprintable() and len(value) <= 1000
-
-
-_RULES: Mapping[str, _Rule] = {
-    "path": _path,
-    "content": _text(500),
-    "scheme": _scheme,
-    "httpHeaders": _headers,
-    "command": _command,
-    "listening": _boolean,
-    "port": _number(1, 65535, whole=True),
-    "uptime": _number(0, 3600),
-    "attempts": _number(0, 1000, whole=True),
-    "wait": _number(0, 3600),
-    "timeout": _number(0, 3600),
-    "initialDelay": _number(0, 3600),
-    "name": _text(100),
-    "warn": _boolean,
-    "onFailure": _on_failure,
-}

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from paasd.apps import Apps
-from paasd.checks import Check, CheckType, checks_of, merged
+from paasd.check_grammar import CheckType
+from paasd.checks import Check, checks_of, merged
 from paasd.config import RunConfig
 from paasd.errors import PaasdError
 from paasd.models import App
@@ -55,7 +56,8 @@ class Watched:
     check: Check
     due: float
     failures: int = 0
-    """In a row."""
+    successes: int = 0
+    """Both in a row."""
     failing: bool = False
     asking: bool = False
     following: bool = False
@@ -68,12 +70,21 @@ class Watched:
         if not answer.ok and not counts:
             return False
         self.failures = 0 if answer.ok else self.failures + 1
+        self.successes = self.successes + 1 if answer.ok else 0
         before = self.failing
-        self.failing = not answer.ok and (before or self.failures >= self.check.attempts)
+        self.failing = self.successes < self.check.successes if before else self.failures >= self.check.attempts
         return self.failing != before
 
+    @property
+    def state(self) -> str:
+        """In words."""
+        if self.failing:
+            enough = f", {self.successes} of {self.check.successes} successes seen" if self.successes else ""
+            return f"failing{enough}"
+        return f"{self.failures} of {self.check.attempts} attempts failed" if self.failures else "passing"
+
     def begin_anew(self) -> None:
-        self.failures, self.failing = 0, False
+        self.failures, self.successes, self.failing = 0, 0, False
         self.due = time.monotonic() + self.check.initial_delay + min(self.check.wait, 5.0)
 
 
@@ -156,8 +167,7 @@ def shape(check: Check, watched: Watched | None) -> dict[str, Any]:
     listed = [{"at": sample.at, "ok": sample.answer.ok, **seen(sample.answer)} for sample in samples]
     state = "startup only" if check.type is CheckType.STARTUP else "not asked yet"
     if watched and listed:
-        wrong = f"{watched.failures} of {check.attempts} attempts failed"
-        state = "failing" if watched.failing else wrong if watched.failures else "passing"
+        state = watched.state
     return {
         **facts(check),
         "every": check.wait,

@@ -11,7 +11,8 @@ from typing import Any
 
 from paasd import events
 from paasd.apps import Apps
-from paasd.checks import Check, CheckType
+from paasd.check_grammar import CheckType
+from paasd.checks import Check
 from paasd.database import Database
 from paasd.errors import PaasdError
 from paasd.health_subjects import LASTING, LEAST_WAIT, Subject, Subjects, Watched, facts, new, order, seen, shape

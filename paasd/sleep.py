@@ -15,7 +15,8 @@ from dataclasses import replace
 
 from paasd import events, failpoints
 from paasd.apps import Apps
-from paasd.checks import CheckType, checks_of, merged
+from paasd.check_grammar import CheckType
+from paasd.checks import checks_of, merged
 from paasd.config import RunConfig
 from paasd.database import Database, now
 from paasd.deploy_settings import DeploymentSettings

@@ -13,7 +13,7 @@ from paasd.cli.root import root
 from paasd.errors import InvalidInput
 
 _TYPES = click.Choice(["startup", "liveness", "readiness"])
-_NUMBERS = ("port", "attempts", "wait", "timeout", "initialDelay", "uptime")
+_NUMBERS = ("port", "attempts", "successes", "wait", "timeout", "initialDelay", "uptime")
 _SWITCHES = ("listening", "warn")
 
 
@@ -22,6 +22,7 @@ _SWITCHES = ("listening", "warn")
     examples=(
         "checks:set blog web --path /health",
         "checks:set blog web --type readiness --path /ready --wait 2",
+        "checks:set blog web --type readiness --path /ready --status 204 --successes 5",
         "checks:set blog worker --type liveness --command 'test -e /tmp/alive'",
         "checks:set blog web --path ''",
     ),
@@ -29,7 +30,8 @@ _SWITCHES = ("listening", "warn")
 @app_argument
 @click.argument("process_type", default="web")
 @click.option("--type", "kind", type=_TYPES, default="startup", show_default=True, help="Which check.")
-@click.option("--path", help="HTTP path that must answer 200 to 399.")
+@click.option("--path", help="HTTP path that must answer 200 to 399, or as --status says.")
+@click.option("--status", help="What it must answer: 204, 2xx, or several such as '2xx 404'.")
 @click.option("--content", help="Text its answer must hold.")
 @click.option("--scheme", help="http or https.")
 @click.option("--header", "headers", multiple=True, help="Header of the request, as 'Name: value'; may be repeated.")
@@ -37,6 +39,7 @@ _SWITCHES = ("listening", "warn")
 @click.option("--listening", help="true: the port must take connections.")
 @click.option("--port", help="Port that is asked, if not $PORT.")
 @click.option("--attempts", help="Failures in a row before the check counts as failed.")
+@click.option("--successes", help="Successes in a row before it passes; readiness: before requests come again.")
 @click.option("--wait", help="Seconds between two attempts.")
 @click.option("--timeout", help="Seconds for one answer.")
 @click.option("--initial-delay", "initialDelay", help="Seconds before the first attempt.")

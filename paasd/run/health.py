@@ -44,7 +44,8 @@ class Health:
         failed: list[Check] = []
 
         async def passes(check: Check) -> None:
-            patience = check.initial_delay + check.uptime + check.attempts * (check.timeout + check.wait)
+            asked = check.attempts + check.successes - 1
+            patience = check.initial_delay + check.uptime + asked * (check.timeout + check.wait)
             try:
                 await self._passes(app, row, check, host, min(deadline, started + patience) if check.warn else deadline)
             except HealthCheckFailed as error:
@@ -99,25 +100,22 @@ class Health:
             await self._look(app, row)
 
     async def _until_answer(self, app: App, row: InstanceRow, check: Check, host: str, deadline: float) -> None:
-        wrong, seen = 0, ""
+        good, wrong, seen = 0, 0, ""
         while (left := deadline - time.monotonic()) > 0:
             answer = await self._probe(row, check, host, within=left)
-            if answer.ok:
+            good, seen = (good + 1, seen) if answer.ok else (0, answer.seen)
+            if good >= check.successes:
                 return
-            seen = answer.seen
             if answer.silent:
                 await asyncio.sleep(_POLL)
                 continue
-            wrong += 1
+            wrong = 0 if answer.ok else wrong + 1
             if wrong >= check.attempts:
-                told = f"{_titled(row, check)}: {seen} ({wrong} times)"
-                raise HealthCheckFailed(told, hint=_ANSWER_HINT.format(app.name, row.process_type))
+                raise _failed(app, row, check, f"{seen} ({wrong} times)")
             await asyncio.sleep(min(check.wait, max(0.0, deadline - time.monotonic())))
-        if check.command:
-            raise HealthCheckFailed(
-                f"{_titled(row, check)}: {seen}", hint=_ANSWER_HINT.format(app.name, row.process_type)
-            )
-        raise await self._silent(app, row, check, seen)
+        if good:
+            raise _failed(app, row, check, f"{check.what} passed {good} of {check.successes} times in a row in time")
+        raise _failed(app, row, check, seen) if check.command else await self._silent(app, row, check, seen)
 
     async def _look(self, app: App, row: InstanceRow) -> None:
         """Raises HealthCheckFailed when the instance is not running any more, or was restarted by the engine."""
@@ -189,6 +187,10 @@ async def _all(checks: Iterable[Coroutine[Any, Any, None]]) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _failed(app: App, row: InstanceRow, check: Check, seen: str) -> HealthCheckFailed:
+    return HealthCheckFailed(f"{_titled(row, check)}: {seen}", hint=_ANSWER_HINT.format(app.name, row.process_type))
 
 
 def _titled(row: InstanceRow, check: Check) -> str:

@@ -121,10 +121,8 @@ async def _start_of(response: aiohttp.ClientResponse) -> str:
 
 
 def _judged(check: Check, status: int, text: str) -> Answer:
-    if check.answer and check.content is None:
-        return Answer(True, f"{check.what} answered {status}")
-    if not 200 <= status < 400:
-        return Answer(False, f"{check.what} answered {status}, expected 200 to 399")
+    if not check.takes(status):
+        return Answer(False, f"{check.what} answered {status}, expected {check.expected}")
     if check.content is not None and check.content not in text:
         return Answer(False, f"{check.what} answered {status}, but without the text {check.content!r}")
     return Answer(True, f"{check.what} answered {status}")

@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
 from paasd import failpoints
-from paasd.checks import CheckType, checks_of
+from paasd.check_grammar import CheckType
+from paasd.checks import checks_of
 from paasd.config import Config
 from paasd.deploy_settings import DeploySettings
 from paasd.drivers.base import Driver

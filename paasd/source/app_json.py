@@ -8,7 +8,7 @@ from typing import Any
 
 from paasd import schedules
 from paasd.autoscale_rules import checked_rule
-from paasd.checks import parse_all
+from paasd.check_grammar import parse_all
 from paasd.errors import InvalidInput, SourceRejected
 from paasd.models import ConfigVarNeed
 from paasd.names import config_key, process_type, shown

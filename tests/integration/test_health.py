@@ -96,6 +96,14 @@ def ask(instance: dict[str, Any], path: str) -> int:
         connection.close()
 
 
+def ask_if_up(instance: dict[str, Any], path: str) -> int | None:
+    """None while nobody listens, as when its server has only just been started."""
+    try:
+        return ask(instance, path)
+    except ConnectionRefusedError:
+        return None
+
+
 def report(box: Box, name: str) -> dict[str, dict[str, Any]]:
     return {instance["instance"]: instance for instance in box.json("checks:report", name)["instances"]}
 
@@ -146,6 +154,51 @@ def requests_of(box: Box, name: str, instance: dict[str, Any]) -> str | None:
     lines = (box.data / "edge" / "routes.txt").read_text().splitlines()
     words = next(line.split() for line in lines if line.startswith(f"{name} "))
     return next((word for word in words if word.startswith(f"{instance['address']}:")), None)
+
+
+def test_an_unready_instance_comes_back_after_successes_in_a_row(box: Box, name: str) -> None:
+    pushed(box, name, {"web": [{**_READY, "successes": 4, "status": 204}, {"path": "/", "wait": 1}]}, web=2)
+    first, second = instances(box, name)
+    for instance in (first, second):
+        ask(instance, "/set/ready/204")
+    eventually(lambda: all(instance["ready"] for instance in report(box, name).values()))
+    assert ask(first, "/set/ready/200") == 200
+    eventually(lambda: not report(box, name)["web.1"]["ready"])
+    told = event(box, name, "instance.unready")["data"]["seen"]
+    assert told == "GET /ready answered 200, expected 204"
+    assert told in box.ssh("checks:report", name).out
+    assert {c["seen"] for c in box.json("checks:run", name) if c["instance"] == "web.1"} > {told}
+    ask(first, "/set/ready/204")
+    states = set()
+
+    def is_back() -> bool:
+        found = report(box, name)["web.1"]
+        states.add(next(check["state"] for check in found["checks"] if check["type"] == "readiness"))
+        return bool(found["ready"])
+
+    eventually(is_back)
+    assert states & {f"failing, {n} of 4 successes seen" for n in (1, 2, 3)}
+    history = next(c for c in report(box, name)["web.1"]["checks"] if c["type"] == "readiness")["history"]
+    assert "-++++" in "".join("+" if sample["ok"] else "-" for sample in history)
+    assert event(box, name, "instance.ready")["data"]["seen"] == "GET /ready answered 204"
+
+
+def test_startup_wants_its_successes_in_a_row(box: Box, name: str) -> None:
+    often = {"path": "/ready", "successes": 3, "wait": 0.3}
+    repository = pushed(box, name, {"web": [often]})
+    assert asked(box, name) >= 3
+    text = files({"web": [{**often, "name": "slow", "wait": 60}]})["app.json"]
+    repository.commit({"app.json": text})
+    assert box.ssh("deploy:set", name, "start-timeout", "8").status == 0
+    done = box.push(repository, name)
+    assert done.status != 0
+    assert "web.1: check slow: GET /ready passed 1 of 3 times in a row in time" in done.all, done.all
+    repository.commit(
+        {"app.json": files({"web": [{**often, "status": "201 4xx", "attempts": 2, "wait": 0}]})["app.json"]}
+    )
+    done = box.push(repository, name)
+    assert done.status != 0 and "GET /ready answered 200, expected 201 or 4xx (2 times)" in done.all, done.all
+    assert box.get(name).status == 200
 
 
 def test_when_none_is_ready_all_go_on_and_it_is_told(box: Box, name: str) -> None:
@@ -318,8 +371,16 @@ def test_checks_are_set_reported_and_switched(box: Box, name: str) -> None:
     assert "off for all" in box.ssh("checks:enable", name, "web").err
     assert box.ssh("checks:enable", name).status == 0
     assert len(report(box, name)["web.1"]["checks"]) == 2
-    refused = box.ssh("checks:set", name, "web", "--type", "liveness", "--uptime", "5")
-    assert refused.status != 0 and "for ever" in refused.err
+    for option, said in (("--uptime", "for ever"), ("--successes", "at the first success")):
+        refused = box.ssh("checks:set", name, "web", "--type", "liveness", option, "5")
+        assert refused.status != 0 and said in refused.err
+    readiness = ("checks:set", name, "web", "--type", "readiness")
+    refused = box.ssh(*readiness, "--path", "/ready", "--status", "20")
+    assert refused.status != 0 and "status must be a status from 200 to 599" in refused.err
+    assert box.ssh(*readiness, "--path", "/ready", "--status", "'2xx 404'", "--successes", "2").status == 0
+    found = {"type": "readiness", "wait": 1, "path": "/ready", "status": "2xx 404", "successes": 2}
+    assert found in box.json("checks:report", name)["live"]["web"]
+    assert "2xx 404" in box.ssh("checks:report", name).out
 
 
 def test_a_restart_that_a_killed_daemon_left_half_done_is_finished(new_box: Any) -> None:
@@ -331,5 +392,5 @@ def test_a_restart_that_a_killed_daemon_left_half_done_is_finished(new_box: Any)
     assert first["name"] not in {name for c in box.containers() for name in (n.strip("/") for n in c["Names"])}
     box.start()
     box.settles()
-    assert ask(first, "/live") == 200
+    assert eventually(lambda: ask_if_up(first, "/live")) == 200
     assert box.get("halfway").status == 200

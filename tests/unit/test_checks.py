@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from paasd.checks import Check, CheckType, check_settings, checks_of, laid_over, merged, parse_all
+from paasd.check_grammar import CheckType, check_settings, parse_all
+from paasd.checks import Check, checks_of, laid_over, merged
 from paasd.errors import InvalidInput
 from paasd.health_subjects import Subject, Watched
 from paasd.liveness import pause_before
@@ -45,8 +47,12 @@ def test_every_setting_reaches_the_check() -> None:
     headers = [{"name": "X-A", "value": "1"}]
     numbers = {"port": 81, "attempts": 7, "wait": 1.5, "timeout": 2, "initialDelay": 3, "uptime": 4}
     entry = {"path": "/x", "content": "ok", "scheme": "https", "httpHeaders": headers, "name": "n", "warn": True}
-    assert of([{"type": "readiness", **entry, **numbers}], READINESS) == [
-        Check(READINESS, "n", "/x", "ok", "https", (("X-A", "1"),), (), False, False, 81, 4.0, 7, 1.5, 2.0, 3.0, True)
+    more = {"status": "204, 3XX", "successes": 8}
+    known = Check(
+        READINESS, "n", "/x", "ok", "https", (("X-A", "1"),), (), False, False, 81, 4.0, 7, 1.5, 2.0, 3.0, True
+    )
+    assert of([{"type": "readiness", **entry, **numbers, **more}], READINESS) == [
+        replace(known, statuses=("204", "3xx"), successes=8)
     ]
     assert of([{"type": "liveness", "listening": True}], LIVENESS)[0].listening
     assert of([{"type": "liveness", "command": ["test", "-e", "/x"]}], LIVENESS, "worker")[0].what.endswith("-e /x")
@@ -73,6 +79,29 @@ def test_every_setting_reaches_the_check() -> None:
         ({"web": [{"wait": float("nan")}]}, r"checks.web\[0\].wait"),
         ({"web": [{"attempts": 1.5}]}, r"checks.web\[0\].attempts"),
         ({"web": [{"port": 0}]}, r"checks.web\[0\].port"),
+        *(
+            ({"web": [{"path": "/", "status": status}]}, r"checks.web\[0\].status must be a status from 200 to 599")
+            for status in (
+                "",
+                "20",
+                "2000",
+                99,
+                199,
+                600,
+                "2x",
+                "200-299",
+                "xxx",
+                "200;204",
+                True,
+                [200],
+                204.0,
+                "204 ",
+            )
+        ),
+        ({"web": [{"path": "/", "status": " ".join(["200"] * 21)}]}, r"checks.web\[0\].status"),
+        ({"web": [{"command": ["x"], "status": 204}]}, r"checks.web\[0\].status is for checks with a path"),
+        ({"web": [{"listening": True, "status": 204}]}, r"checks.web\[0\].status is for checks with a path"),
+        *(({"web": [{"successes": n}]}, r"checks.web\[0\].successes") for n in (0, -1, 1.5, 1001, "3", True)),
         ({"web": [{"warn": 1}]}, r"checks.web\[0\].warn"),
         ({"web": [{"onFailure": {}}]}, r"checks.web\[0\].onFailure"),
         ({"web": [{"onFailure": {"url": "file:///etc/passwd"}}]}, r"checks.web\[0\].onFailure"),
@@ -89,10 +118,45 @@ def test_what_is_wrong_is_named_with_its_place(document: Any, place: str) -> Non
 
 
 def test_what_is_not_done_is_told() -> None:
-    document = {"web": [{"path": "/", "description": "x"}, {"type": "liveness", "path": "/", "uptime": 9}]}
-    found, unused = parse_all(document, "checks")
+    alive = {"type": "liveness", "path": "/", "uptime": 9, "successes": 2}
+    found, unused = parse_all({"web": [{"path": "/", "description": "x"}, alive]}, "checks")
     assert found == {"web": [{"path": "/"}, {"type": "liveness", "path": "/"}]}
     assert unused[0] == "checks.web[0].description" and unused[1].startswith("checks.web[1].uptime")
+    assert unused[2].startswith("checks.web[1].successes")
+
+
+@pytest.mark.parametrize(
+    ("status", "taken", "refused", "expected"),
+    [
+        (None, (200, 204, 302, 399), (199, 400, 503), "200 to 399"),
+        (204, (204,), (200, 304, 404), "204"),
+        ("204", (204,), (200,), "204"),
+        ("2xx", (200, 299), (300, 199, 404), "2xx"),
+        ("2XX,404  301", (200, 404, 301), (300, 403), "2xx or 404 or 301"),
+        ("503 503", (503,), (200,), "503"),
+    ],
+)
+def test_expected_statuses(
+    status: str | int | None, taken: tuple[int, ...], refused: tuple[int, ...], expected: str
+) -> None:
+    found, _ = parse_all({"web": [{"path": "/", "status": status}]}, "checks")
+    check = of(found["web"])[0]
+    assert all(map(check.takes, taken)) and not any(map(check.takes, refused)) and check.expected == expected
+
+
+def test_an_expected_status_needs_a_request() -> None:
+    assert of([{"status": 204}]) == [Check(path="/", port=5000, statuses=("204",))]
+    assert of([{"status": 204}], process_type="worker")[0].path == "/"
+    assert parse_all({"worker": [{"type": "readiness", "status": 204}]}, "checks")[1] == []
+    assert laid_over({"path": "/", "status": 204, "wait": 1}, {"listening": True}) == {"listening": True, "wait": 1}
+    same, other = of([{"path": "/", "status": 204}])[0], of([{"path": "/"}])[0]
+    assert same.question != other.question, "one answer does not do for both"
+
+
+def test_how_often_a_check_must_pass() -> None:
+    entry = {"path": "/"}
+    assert [of([{"type": str(kind), **entry}], kind)[0].successes for kind in CheckType] == [1, 1, 3]
+    assert [of([{"type": str(kind), **entry, "successes": 5}], kind)[0].successes for kind in CheckType] == [5, 1, 5]
 
 
 def test_what_a_failure_sets_off_reaches_the_check() -> None:
@@ -176,13 +240,34 @@ def test_the_unready_get_no_requests_unless_nobody_is_ready() -> None:
     assert [r.name for r in readiness.serving(rows)] == ["two"]
 
 
+BAD, GOOD = Answer(False, "no"), Answer(True, "yes")
+
+
+def watched_by(check: Check) -> Watched:
+    return Watched(Subject(None, row("one"), (check,), ""), check, 0.0)  # type: ignore[arg-type]
+
+
 def test_a_check_fails_after_its_attempts_and_passes_at_once() -> None:
-    check = Check(READINESS, path="/", attempts=3)
-    watched = Watched(Subject(None, row("one"), (check,), ""), check, 0.0)  # type: ignore[arg-type]
-    bad, good = Answer(False, "no"), Answer(True, "yes")
-    assert [watched.note(answer) for answer in (bad, bad, good, bad, bad, bad, bad, good, good)] == [
+    watched = watched_by(Check(LIVENESS, path="/", attempts=3))
+    assert [watched.note(answer) for answer in (BAD, BAD, GOOD, BAD, BAD, BAD, BAD, GOOD, GOOD)] == [
         *(False, False, False, False, False, True, False, True, False),
     ]
+
+
+def test_a_check_that_failed_passes_after_its_successes_in_a_row() -> None:
+    watched = watched_by(Check(READINESS, path="/", attempts=2, successes=3))
+    states = []
+    for answer in (GOOD, BAD, BAD, GOOD, GOOD, BAD, GOOD, GOOD, GOOD, BAD, GOOD):
+        watched.note(answer)
+        states.append(watched.state)
+    assert states == [
+        *("passing", "1 of 2 attempts failed", "failing"),
+        *("failing, 1 of 3 successes seen", "failing, 2 of 3 successes seen", "failing"),
+        *("failing, 1 of 3 successes seen", "failing, 2 of 3 successes seen", "passing"),
+        *("1 of 2 attempts failed", "passing"),
+    ]
+    watched.note(BAD), watched.note(BAD), watched.note(GOOD), watched.begin_anew()
+    assert watched.state == "passing" and watched.successes == 0
 
 
 def test_failures_while_the_release_is_changed_do_not_count() -> None:

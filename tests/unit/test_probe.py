@@ -85,6 +85,14 @@ async def test_what_a_server_says(pieces: list[bytes], ok: bool, seen: str, cont
     assert answer.ok is ok and seen in answer.seen and answer.seconds > 0
 
 
+@pytest.mark.parametrize(("status", "ok"), [(("204",), False), (("200",), True), (("5xx", "2xx"), True)])
+@pytest.mark.parametrize("content", [None, "hello"])
+async def test_the_status_that_was_said_is_expected(status: tuple[str, ...], ok: bool, content: str | None) -> None:
+    async with server(saying(OK)) as port:
+        answer = await probed(Check(path="/up", port=port, content=content, statuses=status))
+    assert (answer.ok, answer.seen) == (ok, "GET /up answered 200" + ("" if ok else ", expected 204"))
+
+
 async def test_the_request_has_host_and_headers() -> None:
     asked: list[bytes] = []
     async with server(saying(OK, asked=asked)) as port:

@@ -8,7 +8,8 @@ from typing import Any
 from paasd.api.operations import Body, Call, Operation
 from paasd.api.v1.shapes import instant
 from paasd.apps import Apps
-from paasd.checks import EVERY_TYPE, OFF, SETTINGS, CheckType, check_settings, laid_over, merged
+from paasd.check_grammar import SETTINGS, CheckType, check_settings
+from paasd.checks import EVERY_TYPE, OFF, laid_over, merged
 from paasd.errors import InvalidInput
 from paasd.health_watch import HealthWatch
 from paasd.identity.policy import Action
@@ -64,6 +65,10 @@ class ChecksResource:
         check_settings(body.settings)
         if kind is CheckType.LIVENESS and body.settings.get("uptime"):
             raise InvalidInput("a liveness check that waits for an uptime would restart the instance for ever")
+        if kind is CheckType.LIVENESS and body.settings.get("successes"):
+            raise InvalidInput(
+                "a liveness check passes at the first success: an instance that is alive is not restarted"
+            )
         said = await self._apps.checks(call.app)
         laid = laid_over(said.get(name, {}).get(kind, {}), body.settings)
         check = {key: value for key, value in laid.items() if value is not None}

@@ -8,7 +8,7 @@ import io
 import pytest
 from aiohttp import web
 
-from paasd.edge_values import Route, Site
+from paasd.edge_values import InFlight, Route, Site
 from paasd.route.control import AppCounters
 from tests.integration.edge.conftest import Bench
 from tests.integration.edge.policies import set_policy
@@ -118,6 +118,24 @@ async def test_rows_go_with_the_route_and_with_the_app(bench: Bench) -> None:
     assert await requests(bench) == {} and await requests(bench, "blog-2") == {"blog-2:/a": 1, "blog-2:/b": 1}
     await bench.edge.remove_site("blog-2")
     assert await bench.edge.further_counters() == {}
+
+
+async def test_a_request_that_outlives_its_route_makes_no_row(bench: Bench) -> None:
+    go_on = asyncio.Event()
+
+    async def wait(request: web.Request) -> web.StreamResponse:
+        await go_on.wait()
+        return web.Response(text="done")
+
+    host = await bench.serve("blog", endpoint := await bench.apps.start(wait))
+    await set_policy(bench, "blog", traffic__routes="/old /kept")
+    asked = [asyncio.create_task(bench.visitor.get(host, path)) for path in ("/old", "/kept")]
+    await bench.in_flight_is({str(endpoint): InFlight(2)})
+    await set_policy(bench, "blog", traffic__routes="/kept")
+    go_on.set()
+    assert await asyncio.gather(*asked) == [(200, "done")] * 2
+    assert await requests(bench) == {"blog:/kept": 1}
+    assert (await bench.edge.counters())["blog"].requests == 2
 
 
 async def test_visitors_make_no_rows(bench: Bench) -> None:
