@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import sqlite3
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import aiosqlite
 
@@ -22,6 +23,7 @@ from paasd import failpoints
 from paasd.errors import DiskFull, PaasdError
 
 Row = sqlite3.Row
+_T = TypeVar("_T")
 
 _PAGE = 4096
 """SQLite's page size, and so the least a database has."""
@@ -146,6 +148,12 @@ class Database:
         rows = await self.fetch(sql, *values)
         return rows[0] if rows else None
 
+    async def version(self) -> int:
+        """Another one after each commit. Asked before looking: what was found then is good while it stays the same."""
+        row = await self.fetch_one("PRAGMA data_version")  # of the reader: told by what other connections commit
+        assert row is not None
+        return int(row[0])
+
     async def _rollback(self) -> None:
         # A cancelled statement still runs: the connection's thread takes one after the other, so only there, behind it,
         # is it known whether a transaction is open.
@@ -192,6 +200,23 @@ class Database:
             )
         for number, script in enumerate(migrations[current:], start=current + 1):
             await self._writer.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")
+
+
+class Derived(Generic[_T]):
+    """What was made of the database's rows, until something is committed: for those who look again and again."""
+
+    def __init__(self, database: Database, most: float = math.inf) -> None:
+        self._database = database
+        self._most = most
+        """Seconds for which it is kept at most: for what depends on the time too."""
+        self._kept: tuple[int, float, _T] | None = None
+
+    async def get(self, make: Callable[[], Awaitable[_T]]) -> _T:
+        """The same object as long as nothing changed."""
+        version, at = await self._database.version(), time.monotonic()
+        if self._kept is None or self._kept[0] != version or at >= self._kept[1] + self._most:
+            self._kept = version, at, await make()
+        return self._kept[2]
 
 
 def _migrations() -> Sequence[str]:

@@ -73,7 +73,7 @@ class Differences:
         actual, one_offs = await self._driver.survey(), await self._driver.one_offs()
         asleep = {name for name, row in rows.items() if row.asleep and row.state == "live"}
         found = [f"instance {name} is wanted but missing" for name in rows if name not in actual and name not in asleep]
-        found += [f"container {name} runs but is not wanted" for name in actual if name not in rows]
+        found += [f"container {name} is there but not wanted" for name in actual if name not in rows]
         found += [
             f"instance {name} is {actual[name].state}"
             for name in rows

@@ -14,6 +14,7 @@ from paasd.apps import Apps
 from paasd.check_grammar import CheckType
 from paasd.checks import Check, checks_of, merged
 from paasd.config import RunConfig
+from paasd.database import Database, Derived
 from paasd.errors import PaasdError
 from paasd.models import App
 from paasd.release import Releases
@@ -90,7 +91,13 @@ class Watched:
 
 class Subjects:
     def __init__(
-        self, config: RunConfig, apps: Apps, releases: Releases, instances: Instances, domains: Domains
+        self,
+        config: RunConfig,
+        database: Database,
+        apps: Apps,
+        releases: Releases,
+        instances: Instances,
+        domains: Domains,
     ) -> None:
         self._config = config
         self._apps = apps
@@ -99,9 +106,14 @@ class Subjects:
         self._domains = domains
         self._released: dict[str, tuple[Mapping[str, Any], int]] = {}
         """Checks and port of the releases that are live, by id."""
+        self._all: Derived[list[Subject]] = Derived(database)
 
     async def all(self) -> list[Subject]:
-        """Of the whole box; those that are not checked for good are not told their host."""
+        """Of the whole box; those that are not checked for good are not told their host. The same list as before when
+        nothing was committed since."""
+        return await self._all.get(self._look_at_all)
+
+    async def _look_at_all(self) -> list[Subject]:
         found = await self._of(await self._apps.all(), lambda subject: bool(subject.of(*LASTING)))
         used = {subject.row.release_id for subject in found}
         self._released = {release_id: known for release_id, known in self._released.items() if release_id in used}

@@ -60,6 +60,8 @@ class HealthWatch:
         self._readiness = readiness
         self._liveness = liveness
         self._hooks = hooks
+        self._known: Sequence[Subject] = ()
+        """What the last look found, and was acted upon."""
         self._watched: dict[tuple[str, Check], Watched] = {}
         self._of_instance: dict[str, list[Watched]] = {}
         """The same by instance."""
@@ -104,6 +106,8 @@ class HealthWatch:
 
     async def _refresh(self, *, first: bool) -> None:
         subjects = await self._subjects.all()
+        if subjects is self._known:
+            return
         wanted = {(s.row.name, check): s for s in subjects for check in s.of(*LASTING)}
         for key in self._watched.keys() - wanted.keys():
             del self._watched[key]
@@ -120,6 +124,7 @@ class HealthWatch:
         self._liveness.forget_others(names)
         for subject in subjects:  # a check that is not asked any more keeps nobody out
             await self._judge(subject, None)
+        self._known = subjects
 
     # asking
 

@@ -18,10 +18,10 @@ from paasd.changes import Changes
 from paasd.config import Config
 from paasd.config_vars import ConfigVars
 from paasd.cron_entries import CronEntries
-from paasd.database import Database
+from paasd.database import Database, Derived
 from paasd.deploy import Deployer
 from paasd.drivers.base import Driver
-from paasd.edge_values import Route
+from paasd.edge_values import Route, Site
 from paasd.errors import Cancelled, PaasdError
 from paasd.models import Actor, App, Secret
 from paasd.names import branch_name
@@ -39,6 +39,8 @@ from paasd.switch_locks import SwitchLocks
 
 _log = logging.getLogger(__name__)
 
+_SITES_KEPT = 60.0
+"""Seconds: where redirects lead depends on which certificates are valid."""
 _STOP_TIMEOUT = 5
 """Seconds that instances of a destroyed app get to end; nobody sends them requests any more."""
 
@@ -97,11 +99,16 @@ class Lifecycle:
         self._database = database
         self._changing_edge = asyncio.Lock()
         """So that what the database says of a name is still so when the edge is told."""
+        self._sites: Derived[Sequence[Site]] = Derived(database, _SITES_KEPT)
+        """Of all apps. They are half a dozen queries an app."""
 
     async def sync_sites(self) -> dict[str, str]:
         """Make the edge's sites those of the database; returns why any was quarantined, by app."""
         async with self._changing_edge:
-            return await self._edge.sync_sites([await self._domains.site(app) for app in await self._apps.all()])
+            return await self._edge.sync_sites(await self._sites.get(self._wanted_sites))
+
+    async def _wanted_sites(self) -> Sequence[Site]:
+        return [await self._domains.site(app) for app in await self._apps.all()]
 
     async def drop_route(self, name: str) -> None:
         """Take the route of a name away that no app has."""

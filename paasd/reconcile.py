@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
 from paasd.apps import Apps
 from paasd.build.builds import Builds
+from paasd.clock import steady
 from paasd.config import Config
 from paasd.deploy_settings import DeploymentSettings, Strategy
 from paasd.deployments import Deployments
@@ -38,6 +40,8 @@ _INTERVAL = 15.0
 _EDGE_INTERVAL = 1.0
 _SETTLE = 0.3
 """Seconds after an engine event before looking, so that one restart is one look."""
+_SWEEP = 300.0
+"""Seconds between two looks at all repositories for what killed pushes left, which may lie there for an hour."""
 _STRANGER_TIMEOUT = 10
 _DIED = "the daemon stopped while this was under way; the release that was live before still is"
 
@@ -84,6 +88,10 @@ class Reconciler:
         self._revival = revival
         self._sleep = sleep
         self._serving = serving
+        self._present: Mapping[str, Seen] | None = None
+        """What the engine has, as of this pass; None when it does not say."""
+        self._strange: Sequence[str] = ()
+        self._swept = -math.inf
         self._tasks: list[asyncio.Task[None]] = []
         self._wake = asyncio.Event()
         self._troubles: dict[str, str] = {}
@@ -119,7 +127,7 @@ class Reconciler:
         await asyncio.gather(
             self._steps(self._firewall), self._steps(self._edge_up, self._routes, self._sites, self._certificates)
         )
-        await self._steps(self._containers, self._strangers, self._one_offs, self._networks, self._files)
+        await self._steps(self._look, self._containers, self._strangers, self._one_offs, self._networks, self._files)
 
     async def _steps(self, *steps: Callable[[], Awaitable[object]]) -> None:
         for step in steps:
@@ -224,10 +232,20 @@ class Reconciler:
     async def _certificates(self) -> None:
         await self._serving.sync()
 
+    async def _look(self) -> None:
+        """At what there is. A row is written before its container starts and deleted after it is gone, so rows are read
+        before and after: containers with our label that no row wants are leftovers of a killed daemon."""
+        self._present, self._strange = None, []
+        before = await self._instances.all()
+        present = await self._driver.survey()
+        wanted = {row.name for row in [*before, *await self._instances.all()]}
+        self._present, self._strange = present, [name for name in present if name not in wanted]
+
     async def _containers(self) -> None:
         await self._deployments.drained()
         await self._instances.retire_abandoned()
-        actual = await self._driver.survey()
+        if (actual := self._present) is None:
+            return
         apps = {app.id: app for app in await self._apps.all()}
         for row in await self._instances.all():
             if row.state == "retiring":
@@ -262,15 +280,9 @@ class Reconciler:
                 await self._sleep.halt(app, [row])
 
     async def _strangers(self) -> None:
-        """Containers with our label that no row wants: leftovers of a killed daemon. A row is written before its
-        container starts and deleted after it is gone, so rows are read before and after."""
-        before = await self._instances.all()
-        running = await self._driver.survey()
-        wanted = {row.name for row in [*before, *await self._instances.all()]}
-        strangers = [name for name in running if name not in wanted]
-        if strangers:
-            _log.warning("removing containers that nothing wants: %s", ", ".join(strangers))
-            await self._stop(strangers)
+        if self._strange:
+            _log.warning("removing containers that nothing wants: %s", ", ".join(self._strange))
+            await self._stop(self._strange)
 
     async def _one_offs(self) -> None:
         """One-off commands that go on though nobody uses them or their app was destroyed."""
@@ -296,7 +308,9 @@ class Reconciler:
                     await self._driver.remove_network(name)
 
     async def _files(self) -> None:
-        await self._repositories.sweep()
+        if steady() >= self._swept + _SWEEP:
+            await self._repositories.sweep()
+            self._swept = steady()
         present = self._repositories.names()
         for app_id in present - {app.id for app in await self._apps.all()}:
             await self._repositories.remove(app_id)

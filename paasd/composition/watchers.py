@@ -62,7 +62,7 @@ def _health_watch(parts: Parts) -> HealthWatch:
     )
     return HealthWatch(
         base.database,
-        Subjects(base.config.run, stores.apps, stores.releases, stores.instances, stores.domains),
+        Subjects(base.config.run, base.database, stores.apps, stores.releases, stores.instances, stores.domains),
         stores.apps,
         stores.instances,
         edge.edge,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import logging
+import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -241,8 +242,20 @@ class DockerDriver:
                 found = await self._own(name)
                 if found is not None and found["State"]["Status"] not in ("removing", "dead"):
                     return False
-                await self._remove(name)  # an engine that ended over it leaves it dead, and does not go on by itself
+                await self._make_way(name)
         raise EngineConflict(f"the container {name} is being removed and does not go away")
+
+    async def _make_way(self, name: str) -> None:
+        """An engine that ended over a removal leaves the container dead. One that it cannot get rid of, as of a busy
+        file system, gives its name away; by its label it is found and tried again."""
+        try:
+            await self._remove(name)
+        except EngineUnavailable:
+            raise
+        except EngineError as error:
+            aside = f"{name}-dead-{secrets.token_hex(3)}"
+            _log.warning("%s cannot be removed and is called %s from now on: %s", name, aside, error.detail)
+            await self._engine.request("POST", f"/containers/{name}/rename", params={"name": aside})
 
     async def _start(self, name: str) -> None:
         try:

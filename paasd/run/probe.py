@@ -15,7 +15,7 @@ from paasd.drivers.base import Driver
 from paasd.errors import EngineError
 from paasd.models import InstanceState
 from paasd.run.instances import InstanceRow
-from paasd.run.plain_http import NoHttp, status_of
+from paasd.run.plain_http import NoHttp, PlainHttp
 
 _MAX_BODY = 64 * 1024
 _MAX_SEEN = 200
@@ -36,6 +36,7 @@ class Probe:
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
+        self._plain = PlainHttp()
         self._session: aiohttp.ClientSession | None = None
 
     async def __call__(self, row: InstanceRow, check: Check, host: str, *, within: float | None = None) -> Answer:
@@ -55,6 +56,7 @@ class Probe:
         return Answer(answer.ok, answer.seen, time.perf_counter() - started, answer.silent)
 
     async def close(self) -> None:
+        self._plain.close()
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -64,7 +66,7 @@ class Probe:
         headers = {"Host": host, "User-Agent": "paasd-health-check", "Accept": "*/*", **dict(check.headers)}
         try:
             if check.scheme == "http" and check.content is None:
-                return _judged(check, await status_of(row.address, check.port, path, headers), "")
+                return _judged(check, await self._plain.status_of(row.address, check.port, path, headers), "")
             url = f"{check.scheme}://{row.address}:{check.port}{path}"
             async with self._opened().get(url, headers=headers, allow_redirects=False) as response:
                 text = await _start_of(response) if check.content is not None else ""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -199,3 +201,35 @@ def test_repository_lock_left_behind_does_not_outlive_a_restart(meddled: Box) ->
     assert_repaired(meddled)
     repository = meddled.repository(app(body="one"))
     assert meddled.push(repository, "one", "+main").status == 0
+
+
+@contextlib.contextmanager
+def irremovable(name: str) -> Iterator[None]:
+    """The engine can end this container and not delete its file system."""
+    pinned = Path(docker("GET", f"/containers/{name}/json")["GraphDriver"]["Data"]["UpperDir"], "pinned")
+    pinned.touch()
+    subprocess.run(["chattr", "+i", str(pinned)], check=True, timeout=10)
+    try:
+        yield
+    finally:
+        subprocess.run(["chattr", "-i", str(pinned)], check=True, timeout=10)
+
+
+def test_a_live_container_that_the_engine_cannot_delete_is_replaced(meddled: Box) -> None:
+    name = container(meddled, "one")
+    with irremovable(name):
+        docker("DELETE", f"/containers/{name}?force=1")
+        eventually(lambda: page(meddled, "one") == "one", REPAIRED)
+        assert container(meddled, "one") == name
+        [told] = eventually(meddled.differences)
+        assert told.startswith(f"container {name}-dead-") and told.endswith("is there but not wanted")
+    assert_repaired(meddled)
+
+
+def test_an_old_container_that_the_engine_cannot_delete_is_tried_again(meddled: Box) -> None:
+    name = container(meddled, "two")
+    with irremovable(name):
+        assert meddled.ssh("ps:restart", "two").status == 0
+        assert page(meddled, "two") == "two"
+        eventually(lambda: f"instance {name} is EXITED".lower() in [each.lower() for each in meddled.differences()])
+    assert_repaired(meddled)

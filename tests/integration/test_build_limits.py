@@ -199,7 +199,10 @@ def test_endless_output_is_cut_and_others_are_served(limited: Box) -> None:
         done = pushing.result()
     assert done.status == 0, done.all[-2000:]
     assert slowest < 10
-    assert "log limit" in done.all and len(done.all) < 8 * 1024**2
+    # The engine cuts what comes too fast. Where the reader is slower still, the daemon leaves out lines, the engine's
+    # words about that among them. Whoever cut says so.
+    assert "log limit" in done.all or "some lines are left out" in done.all
+    assert len(done.all) < 8 * 1024**2
     log = limited.ssh("builds:log", "talker").out
     assert "The log is cut here" in log and len(log) < 120_000
 
