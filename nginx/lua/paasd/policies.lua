@@ -6,7 +6,7 @@
 local json = require "cjson.safe"
 local tables = require "paasd.tables"
 
-local table_ = tables.new("policy")
+local table_ = tables.new("policy", ngx.shared.paasd_policies)
 local concat, ipairs, match = table.concat, ipairs, string.match
 
 -- In the order in which requests pass them.

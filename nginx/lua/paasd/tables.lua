@@ -1,6 +1,6 @@
--- Owns the shared dictionaries `paasd_tables` and `paasd_pages`: what paasd changes live. Each table has lines of text by
--- key, and a mirror file that Nginx reads at its own start; all of them share one version, so that a request looks into
--- shared memory once.
+-- Owns the shared dictionaries `paasd_tables`, `paasd_policies` and `paasd_pages`: what paasd changes live. Each table has
+-- lines of text by key, and a mirror file that Nginx reads at its own start; all of them share one version, so that a
+-- request looks into shared memory once.
 
 local dict = ngx.shared.paasd_tables
 local gmatch, match, sub = string.gmatch, string.match, string.sub
@@ -84,7 +84,7 @@ end
 
 -- At Nginx's own start the table is empty and comes from the mirror; a reload keeps the live one, which may be newer.
 function Table:load(path)
-    if dict:get(self.loaded) then
+    if self.dict:get(self.loaded) then
         return
     end
     local file = io.open(path, "r")
@@ -92,7 +92,7 @@ function Table:load(path)
         self:patch(file:read("*a"))
         file:close()
     end
-    dict:set(self.loaded, true)
+    self.dict:set(self.loaded, true)
 end
 
 return M
