@@ -22,6 +22,7 @@ from paasd.gateway import (
     headers,
     limits,
     maintenance,
+    members,
     pages,
     retries,
     rewrite,
@@ -47,6 +48,7 @@ PARTS: tuple[Part, ...] = (
     rewrite.PART,
     trace.PART,
     maintenance.PART,
+    members.PART,
     pages.PART,
     access_log.PART,
 )

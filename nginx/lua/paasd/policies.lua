@@ -11,7 +11,7 @@ local ipairs, match = ipairs, string.match
 
 -- In the order in which requests pass them.
 local GATE = {
-    "access_log", "addresses", "attack", "limits", "cors", "maintenance", "auth", "routes", "rewrite", "trace", "headers",
+    "access_log", "addresses", "attack", "limits", "cors", "maintenance", "members", "auth", "routes", "rewrite", "trace", "headers",
     "sticky",
 }
 
