@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 
 import pytest
 from aiohttp import web
 
-from paasd.edge_values import Site
+from paasd.edge_values import Route, Site
 from paasd.gateway.policy import KEYS, policy_text
 from tests.integration.edge.conftest import Bench
 from tests.integration.edge.members import (
@@ -176,3 +177,47 @@ async def test_sticky_sessions_and_other_cookies_go_on(bench: Bench) -> None:
     for _ in range(9):
         again = await blog.ask(Cookie=f"{cookie}; {sticky}")
         assert again.text.split("[")[0] == first.text.split("[")[0] and "paasd_instance" not in again.cookies
+
+
+async def test_a_service_is_asked_about_members_only(bench: Bench, blog: Browser) -> None:
+    """It learns who they are, and does not get their session."""
+    asked = []
+
+    async def decide(request: web.Request) -> web.StreamResponse:
+        asked.append((request.headers.getall("X-Paasd-User", []), request.headers.getall("Cookie", [])))
+        return web.Response(headers={"Remote-User": "somebody"})
+
+    await bench.serve("decide", await bench.apps.start(decide))
+    values = {"auth.forward": "http://decide.test/", "auth.forward-headers": "remote-user"}
+    policy = policy_text(values, {"members": part()})
+    await bench.edge.set_site(Site("blog", ("blog.test",), policy=policy))
+    assert (await blog.ask(X_Paasd_User="admin")).status == 401 and asked == []
+    told = json.loads((await blog.ask(Cookie=f"{await blog.session()}; a=b", X_Paasd_User="admin")).text)
+    assert told["x-paasd-user"] == ["alice"] and asked == [(["alice"], ["a=b"])]
+
+
+async def test_a_sleeping_app_is_woken_by_members_only(bench: Bench, blog: Browser) -> None:
+    cookie, endpoint = await blog.session(), await bench.apps.start(seen)
+    await bench.edge.set_route(Route("blog", (), 1, hold=20.0))
+    assert (await blog.ask()).status == 401 and await bench.edge.wanted(0) == set()
+    waiting = asyncio.create_task(blog.ask(Cookie=cookie, X_Paasd_User="admin"))
+    assert await bench.edge.wanted(10) == {"blog"}
+    await bench.edge.set_route(Route("blog", (endpoint,), 1))
+    assert json.loads((await waiting).text)["x-paasd-user"] == ["alice"]
+
+
+async def test_apps_with_a_server_block_of_their_own(bench: Bench, blog: Browser) -> None:
+    policy = json.dumps({"members": part()})
+    await bench.edge.set_site(Site("blog", ("blog.test",), policy=policy, body_size="1m"))
+    assert (await blog.ask()).status == 401
+    assert (await blog.ask(Cookie=await blog.session())).status == 200
+
+
+async def test_what_another_app_answers_is_for_members_too(bench: Bench, blog: Browser) -> None:
+    await bench.serve("api", await bench.apps.start(seen))
+    routes = [{"prefix": "/api", "app": "api", "strip": False}]
+    policy = policy_text({}, {"members": part(), "routes": routes})
+    await bench.edge.set_site(Site("blog", ("blog.test",), policy=policy))
+    assert (await blog.ask("/api/x")).status == 401
+    told = json.loads((await blog.ask("/api/x", Cookie=await blog.session())).text)
+    assert told == {"path": "/api/x", "cookie": [], "x-paasd-user": ["alice"], "x-paasd-key": ["laptop"]}
