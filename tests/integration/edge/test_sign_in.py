@@ -99,6 +99,8 @@ async def test_signing_out(blog: Browser) -> None:
     assert gone.status == 303 and gone.headers["Location"] == "/"
     assert gone.cookies[COOKIE].startswith(f"{COOKIE}=; Path=/; Max-Age=0;")
     assert [(await blog.ask(Cookie=each)).status for each in (cookie, other)] == [401, 200]
+    await change(blog.bench, seconds=30 * 86400)
+    assert (await blog.ask(Cookie=cookie)).status == 401
 
 
 @pytest.mark.parametrize("path", ["/", "/a/b?c=d%20e&f", "/caf%C3%A9", "/a//b", "/%2F%2Fevil.test", "/@evil.test"])

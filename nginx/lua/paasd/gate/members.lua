@@ -129,7 +129,7 @@ local function leave(settings)
     if not session or from == "cross-site" or from == "same-site" then
         return go("/", nil)
     end
-    sign_in.finish(session, settings.seconds)
+    sign_in.finish(session)
     return go("/", cookie("session", "", 0))
 end
 
