@@ -302,6 +302,10 @@ class Lifecycle:
             # Its present name: a site of the old one would come back.
             await self._edge.set_site(await self._domains.site(await self._apps.refresh(app)))
 
+    async def refresh_members(self) -> None:
+        """Who may see apps has changed: the edge is told at once, if it can be, or else by the reconciler."""
+        await _tidy("members of apps", self.sync_sites)
+
     async def _drop_site(self, name: str) -> None:
         async with self._changing_edge:
             if not await self._apps.is_taken(name):  # a new app may have it by now

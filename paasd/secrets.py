@@ -7,6 +7,7 @@ Sealed layout: 1 byte format (1) · 4 bytes key id · 12 bytes nonce · cipherte
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 import os
 from collections.abc import Mapping
@@ -27,6 +28,7 @@ class Vault:
     def __init__(self, key: bytes) -> None:
         self._cipher = AESGCM(key)
         self._key_id = hashlib.sha256(b"paasd key id" + key).digest()[:4]
+        self._key = key
 
     @classmethod
     def load(cls, path: Path, *, may_create: bool) -> Vault:
@@ -62,6 +64,10 @@ class Vault:
             return Secret(self._cipher.decrypt(blob[5:17], blob[17:], place.encode()).decode())
         except InvalidTag as error:
             raise PaasdError("a stored secret was changed or moved; it does not decrypt") from error
+
+    def derive(self, purpose: str) -> bytes:
+        """A key of its own for something else than sealing, the same ever after; it tells nothing of the master key."""
+        return hmac.digest(self._key, f"paasd {purpose}".encode(), hashlib.sha256)
 
     def seal_all(self, secrets: Mapping[str, Secret], place: str) -> bytes:
         """Seal a whole mapping as one value."""

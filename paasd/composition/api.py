@@ -34,6 +34,7 @@ from paasd.api.v1.releases import ReleasesResource
 from paasd.api.v1.resources import ResourcesResource
 from paasd.api.v1.routes import RoutesResource
 from paasd.api.v1.run import RunResource
+from paasd.api.v1.sign_ins import SignInsResource
 from paasd.api.v1.sleep import SleepResource
 from paasd.api.v1.snippets import SnippetsResource
 from paasd.api.v1.storage import StorageResource
@@ -122,6 +123,7 @@ def _edge(parts: Parts) -> list[Resource]:
         ),
         EdgeResource(stores.gateway, lifecycle),
         CacheResource(stores.gateway, stores.purges, lifecycle, edge.edge),
+        SignInsResource(stores.sign_ins, stores.gateway, stores.domains, lifecycle),
         SnippetsResource(stores.snippets, lifecycle),
         TrafficResource(edge.edge, stores.domains),
         EdgeLogsResource(stores.gateway, stores.domains, edge.edge.logs, stores.instances),
@@ -137,9 +139,14 @@ def _commands(parts: Parts) -> list[Resource]:
 
 
 def _push(parts: Parts, front: Front) -> list[Resource]:
-    stores = parts.stores
+    stores, lifecycle = parts.stores, parts.life.lifecycle
+
+    async def ended(key_id: str) -> None:
+        await front.ssh.disconnect_key(key_id)
+        await lifecycle.refresh_members()
+
     return [
-        KeysResource(stores.keys, stores.users, front.ssh.disconnect_key),
+        KeysResource(stores.keys, stores.users, ended),
         PushesResource(front.receive.push),
         IntakeResource(stores.apps, front.intake),
     ]

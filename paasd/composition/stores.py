@@ -17,6 +17,7 @@ from paasd.deployments import Deployments
 from paasd.events import Events
 from paasd.gateway.cache import Purges
 from paasd.gateway.policy import Gateway
+from paasd.identity.sign_ins import SignIns
 from paasd.identity.ssh_keys import SshKeys
 from paasd.identity.users import Users
 from paasd.jobs.table import Jobs
@@ -57,6 +58,7 @@ class Stores:
     entries: CronEntries
     storage: Storage
     domains: Domains
+    sign_ins: SignIns
     gateway: Gateway
     purges: Purges
     snippets: Snippets
@@ -75,6 +77,7 @@ def compose_stores(base: Base) -> Stores:
     config, database, vault = base.config, base.database, base.vault
     jobs, quotas = Jobs(database), Quotas(database, config.run)
     apps = Apps(database, quotas.gate)
+    sign_ins = SignIns(database, vault, config.http, config.ssh)
     return Stores(
         users=Users(database),
         keys=SshKeys(database),
@@ -93,7 +96,8 @@ def compose_stores(base: Base) -> Stores:
         runs=Runs(database, config.label),
         entries=CronEntries(database, jobs),
         storage=Storage(config, database, jobs, base.volumes, quotas.gate),
-        domains=Domains(database, config.http),
+        domains=Domains(database, config.http, sign_ins),
+        sign_ins=sign_ins,
         gateway=Gateway(database),
         purges=Purges(database),
         snippets=Snippets(database),

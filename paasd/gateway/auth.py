@@ -56,7 +56,7 @@ _URL = re.compile(rf"(https?)://({_LABEL}(?:\.{_LABEL})*)(?::([1-9][0-9]{{0,4}})
 _NAME = re.compile(r"[a-z0-9-]{1,64}")
 _NOT_FORWARDED = re.compile(
     r"host|connection|content-.*|transfer-encoding|upgrade|te|trailer|keep-alive|expect|proxy.*|forwarded|x-forwarded-.*"
-    r"|x-real-ip|x-request-.*|set-cookie|range|if-.*"
+    r"|x-real-ip|x-request-.*|x-paasd-.*|set-cookie|range|if-.*"
 )
 
 

@@ -31,7 +31,9 @@ _FOR_BOTH: Mapping[str, str] = {
 }
 _OF_REQUESTS: Mapping[str, str] = {
     **_FOR_BOTH,
-    **dict.fromkeys(("x-real-ip", "forwarded", "x-request-id", "x-request-start"), _SAYS_WHO),
+    **dict.fromkeys(
+        ("x-real-ip", "forwarded", "x-request-id", "x-request-start", "x-paasd-user", "x-paasd-key"), _SAYS_WHO
+    ),
     "host": "it is the name that was asked for",
     "expect": _BETWEEN_TWO,
     "traceparent": "it is set with traceparent on",

@@ -15,6 +15,8 @@ class OpenSession:
     actor: Actor
     gone: asyncio.Event
     """Set when the client at the other end of the session left."""
+    key_id: str | None = None
+    """Of the SSH key that signed; None for what goes on after a session of its own."""
 
 
 class Sessions:
@@ -23,9 +25,9 @@ class Sessions:
     def __init__(self) -> None:
         self._open: dict[bytes, OpenSession] = {}
 
-    def open(self, actor: Actor, gone: asyncio.Event) -> Secret:
+    def open(self, actor: Actor, gone: asyncio.Event, key_id: str | None = None) -> Secret:
         token = secrets.token_urlsafe(32)
-        self._open[_digest(token)] = OpenSession(actor, gone)
+        self._open[_digest(token)] = OpenSession(actor, gone, key_id)
         return Secret(token)
 
     def close(self, token: Secret) -> None:

@@ -69,7 +69,7 @@ class Doors:
             )
 
     def run_command(self, session: Session, argv: Sequence[str]) -> int:
-        token = self._sessions.open(session.actor, session.gone)
+        token = self._sessions.open(session.actor, session.gone, session.key_id)
         try:
             return self._run_command(session, argv, token)
         finally:

@@ -11,15 +11,17 @@ from paasd.config import HttpConfig
 from paasd.database import Database, Transaction, now
 from paasd.edge_values import Redirect, Site
 from paasd.errors import AlreadyExists, Conflict, NotFound
-from paasd.gateway import traffic_routes
+from paasd.gateway import members, traffic_routes
 from paasd.gateway.cache import Purges
+from paasd.gateway.parts import Values
 from paasd.gateway.policy import BODY, Gateway, pages_text, policy_text
+from paasd.identity.sign_ins import SignIns
 from paasd.models import Actor, App
 from paasd.nginx_snippets import Snippets
 from paasd.route import path_routes
 from paasd.route.global_domains import GlobalDomains
 from paasd.route.host_claims import refuse_taken
-from paasd.route.host_names import both, domain_name, is_wildcard
+from paasd.route.host_names import base_of, both, domain_name, is_wildcard
 from paasd.route.path_routes import PathRoutes
 from paasd.route.pem import covers
 from paasd.route.redirects import Redirects, StoredRedirect, is_url, redirect_of, refuse_lost_targets
@@ -65,9 +67,11 @@ class Change:
 
 
 class Domains:
-    def __init__(self, database: Database, http: HttpConfig) -> None:
+    def __init__(self, database: Database, http: HttpConfig, sign_ins: SignIns | None = None) -> None:
+        """Without `sign_ins` apps with `auth.members` are closed to everybody."""
         self._database = database
         self._http = http
+        self._sign_ins = sign_ins
         self._tls = TlsSettings(database)
         self._gateway = Gateway(database)
         self._snippets = Snippets(database)
@@ -130,12 +134,20 @@ class Domains:
         """Over HTTPS once the host name has a certificate that browsers know, and as long as it is valid."""
         return (await self._addresses(app))(await self.main(app))
 
+    async def url_of(self, app: App, host: str) -> str:
+        """The same for any of its host names. Raises NotFound for one that does not lead to it."""
+        answered, name = await self.of(app), domain_name(host)
+        if is_wildcard(name) or not any(name == each or _is_below(name, each) for each in answered):
+            raise NotFound(f"{app.name} is not at {both(name)}", hint=f"See where it is: domains:report {app.name}")
+        return (await self._addresses(app))(name)
+
     async def site(self, app: App) -> Site:
         tls, values, names = await self._tls.of(app), await self._gateway.values(app), await self.names(app)
         routes = await self.path_routes.of(app)
         more = {
             "routes": path_routes.policy(routes),
             "cache": await self._purges.policy(app, values),
+            members.NAME: await self._members(app, values, names.main),
             traffic_routes.NAME: traffic_routes.part(traffic_routes.counted(values, [each.prefix for each in routes])),
         }
         return Site(
@@ -154,6 +166,11 @@ class Domains:
         """Path prefixes whose requests are counted by themselves."""
         routes = await self.path_routes.of(app)
         return traffic_routes.counted(await self._gateway.values(app), [route.prefix for route in routes])
+
+    async def _members(self, app: App, values: Values, host: str) -> dict[str, object] | None:
+        if not members.is_on(values):
+            return None
+        return await self._sign_ins.policy(app, values, host) if self._sign_ins else {}
 
     async def _redirects(self, app: App, names: Names) -> tuple[Redirect, ...]:
         if not names.redirects:
@@ -233,6 +250,10 @@ def _target(redirect: StoredRedirect, names: Names, address: Callable[[str], str
     if is_url(redirect.target):
         return redirect.target
     return address(redirect.target if covers(names.answered, redirect.target) else names.main)
+
+
+def _is_below(name: str, wildcard: str) -> bool:
+    return is_wildcard(wildcard) and name.endswith(f".{base_of(wildcard)}")
 
 
 async def _own(tx: Transaction, app: App) -> list[str]:

@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 _START_TIMEOUT = 10.0
 _RELOAD_TIMEOUT = 15.0
-_HASH = re.compile(r'[$]pbkdf2-[^"]*')  # of a password: nobody's to see
+_HIDDEN = re.compile(r'[$]pbkdf2-[^"]*|(?<="key":")[^"]*')  # hashes of passwords, keys of sessions: nobody's to see
 _AGEING = 600.0
 _LONGEST_POLICY = 64 * 1024
 
@@ -186,7 +186,7 @@ class Edge:
             tables[name] = [line for key, line in (await table.live()).items() if key == app]
         text = block or f"# {app} needs no server block of its own.\n"
         text += "".join(f"# {name} {line}\n" for name, lines in tables.items() for line in lines)
-        return _HASH.sub("****", text)
+        return _HIDDEN.sub("****", text)
 
     async def differences(self, sites: Sequence[Site]) -> list[str]:
         """Where tables and files are not as these sites say."""

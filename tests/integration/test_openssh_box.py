@@ -28,6 +28,11 @@ def test_pushes_and_commands_work_the_same_through_sshd(new_box: Callable[..., B
     assert "Procfile line 1" in refused.all
     assert box.ssh("run", "through-sshd", "cat", stdin="piped").out == "piped"
     assert box.ssh("version", key=box.new_key("stranger")).status == 255
+    assert box.ssh("edge:set", "through-sshd", "auth.members", "on").status == 0
+    link = box.ssh("apps:sign-in", "through-sshd").out.splitlines()[-1]
+    signed_in = box.get("through-sshd", link.partition(f":{box.http_port}")[2])
+    assert signed_in.status == 303, link
+    assert box.ssh("edge:set", "through-sshd", "auth.members").status == 0
     # No ssh -L here, since sshd knows nothing of apps; the command does the same.
     assert box.ssh("ps:forward", "through-sshd", stdin="GET / HTTP/1.0\r\n\r\n").out.endswith("served")
     words = [*box.ssh_command(), "-p", str(box.ssh_port), "-W", "through-sshd:5000", f"{box.user}@127.0.0.1"]

@@ -14,6 +14,8 @@ local RETRY_AFTER = 3
 
 local answers = {
     [401] = {file = "unauthorized.html", code = "unauthorized", detail = "A name and its password are needed."},
+    ["sign-in"] = {file = "sign-in.html", code = "sign-in", detail = "Sign in: {{command}}"},
+    ["link-only"] = {file = "link-only.html", code = "link-only", detail = "This link is opened, by GET."},
     [403] = {file = "forbidden.html", code = "forbidden", detail = "This app may only be asked over HTTPS."},
     [404] = {file = "unknown-host.html", code = "unknown-host", detail = "No app answers at this host name."},
     [500] = {file = "app-silent.html", code = "internal-error", detail = "The request could not be passed on."},
@@ -72,9 +74,9 @@ end
 -- `values` stand in the page as `{{name}}`.
 function M.send(status, why, seconds, app, values)
     local answer, kind = answers[why or status], kind_of(status, why)
-    local body = app and kind and own_pages.of(app, kind) or answer.html
+    local body, detail = app and kind and own_pages.of(app, kind) or answer.html, answer.detail
     if values then
-        body = gsub(body, "{{(%l+)}}", values)
+        body, detail = gsub(body, "{{(%l+)}}", values), gsub(detail, "{{(%l+)}}", values)
     end
     ngx.status = status
     ngx.header["Cache-Control"] = "no-store"
@@ -85,7 +87,7 @@ function M.send(status, why, seconds, app, values)
     if prefers_json() then
         ngx.header["Content-Type"] = "application/problem+json"
         body = string.format('{"type":"about:blank#%s","title":"%s","status":%d,"code":"%s","detail":"%s"}\n',
-            answer.code, answer.code:gsub("-", " "), status, answer.code, answer.detail)
+            answer.code, answer.code:gsub("-", " "), status, answer.code, detail)
     end
     ngx.header["Content-Length"] = #body
     ngx.print(body)

@@ -11,8 +11,8 @@ local concat, ipairs, match = table.concat, ipairs, string.match
 
 -- In the order in which requests pass them.
 local GATE = {
-    "traffic", "access_log", "addresses", "attack", "limits", "cors", "maintenance", "auth", "routes", "cache", "rewrite",
-    "trace", "headers", "sticky",
+    "traffic", "access_log", "addresses", "attack", "limits", "cors", "maintenance", "members", "auth", "routes", "cache",
+    "rewrite", "trace", "headers", "sticky",
 }
 
 -- Known to the balancer and what follows it.

@@ -2,6 +2,13 @@
 -- because nothing there is ever pushed out for want of memory.
 
 local bit = require "bit"
+local ffi = require "ffi"
+
+ffi.cdef [[
+const void *EVP_sha256(void);
+unsigned char *HMAC(const void *digest, const void *key, int key_length, const char *data, size_t length,
+    unsigned char *out, unsigned int *out_length);
+]]
 
 local dict = ngx.shared.paasd_tables
 local bor, bxor, byte = bit.bor, bit.bxor, string.byte
@@ -25,6 +32,14 @@ end
 function M.sign(text)
     secret = secret or dict:get("secret")
     return ngx.hmac_sha1(secret, text)
+end
+
+local out = ffi.new("unsigned char[32]")
+
+-- HMAC-SHA-256, with a key that others have as well.
+function M.hmac(key, text)
+    assert(ffi.C.HMAC(ffi.C.EVP_sha256(), key, #key, text, #text, out, nil) ~= nil)
+    return ffi.string(out, 32)
 end
 
 -- Takes the same time wherever they differ.

@@ -2,6 +2,7 @@
 
 local tables = require "paasd.tables"
 local secret = require "paasd.secret"
+local sign_in = require "paasd.sign_in"
 local access_log = require "paasd.access_log"
 local certificates = require "paasd.certificates"
 local own_pages = require "paasd.own_pages"
@@ -20,6 +21,7 @@ local control = require "paasd.control"
 return function(mirrors, pages_directory, tls_directory, https_port)
     pages.load(pages_directory, https_port)
     secret.load()
+    sign_in.load()
     certificates.changed = tables.touch
     certificates.load(tls_directory)
     own_pages.table:load(mirrors .. "/pages.txt")

@@ -20,7 +20,7 @@ class NewKey(Body):
 
 
 class KeysResource:
-    """`disconnect` ends the open sessions of a key that was removed."""
+    """`disconnect` ends the open sessions of a key that was removed, over SSH and in browsers."""
 
     def __init__(self, keys: SshKeys, users: Users, disconnect: Disconnect) -> None:
         self._keys = keys

@@ -8,6 +8,7 @@ local date, floor, tonumber = os.date, math.floor, tonumber
 local ngx, var = ngx, ngx.var
 
 local LONGEST = 2048
+local SIGN_IN = "/.paasd/"    -- whose links nobody is to find here
 
 local M = {}
 
@@ -38,6 +39,9 @@ local function line(with_query)
     local uri = var.request_uri or ""
     local question = find(uri, "?", 1, true)
     local path, query = question and sub(uri, 1, question - 1) or uri, question and sub(uri, question + 1)
+    if sub(var.uri, 1, #SIGN_IN) == SIGN_IN then
+        query = nil
+    end
     return format(
         '{"time":"%s","id":%s,"client":%s,"method":%s,"scheme":%s,"host":%s,"path":%s,%s"status":%d,"bytes":%d,"received":%d,'
             .. '"seconds":%.3f,"upstream":%s,"agent":%s}\n',

@@ -57,6 +57,7 @@ function M.compile(settings, app)
         if check then
             check()
         end
+        request.personal = true
         return forward_auth.access(forward, app, request)
     end
     return {access = access, headers = forward_auth.headers}
