@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""bench edge: what routing and counting cost, against the same Nginx with a static proxy_pass.
+"""bench edge: what routing, rules and the cache cost, against the same Nginx configured by hand.
 
-One Nginx has three sites: (a) ours, in the common server block, (b) one written by hand with a static upstream and an
-ordinary access log, (c) the same without a log. wrk asks them in turn, in many short rounds; printed are the medians,
-and the medians of the ratios within a round, which what else the machine does disturbs least. CPU is that of the Nginx
-under test alone, from /proc, so it says more than requests/s where wrk and the app share the cores.
+One Nginx has sites of ours, in the common server block, and sites written by hand: a static upstream with an ordinary
+access log, and without; with a rate limit, ejection and header rules as Nginx has them; with `proxy_cache`. wrk asks
+them in turn, in many short rounds; printed are the medians, and the medians of the ratios within a round, which what
+else the machine does disturbs least. CPU is that of the Nginx under test alone, from /proc, so it says more than
+requests/s where wrk and the app share the cores.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import re
 import statistics
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -23,12 +25,65 @@ import psutil
 
 from paasd.config import HttpConfig
 from paasd.edge_values import Endpoint, Route, Site
+from paasd.gateway.policy import KEYS, policy_text
 from paasd.route.edge import Edge
 
 TEMPLATES = Path(__file__).resolve().parents[2] / "nginx"
 PORT, APP_PORT, TLS_PORT = 18380, 18381, 18382
-NAMES = {"a": "edge", "b": "static, access log", "c": "static, no log"}
-TARGETS = {"b": 1.0, "c": 0.92}
+RULES = {
+    "limit.rate": KEYS["limit.rate"].check("10000/s burst 100000"),
+    "breaker.share": "50",
+    "header.request": "set X-Tenant {app}; remove X-Secret",
+    "header.response": "set X-Frame-Options DENY; remove X-Powered-By",
+}
+HAND_RULES = """
+    limit_req zone=bench burst=100000 nodelay;
+    proxy_set_header X-Tenant bench;
+    proxy_set_header X-Secret "";
+    add_header X-Frame-Options DENY always;
+    proxy_hide_header X-Powered-By;
+"""
+HAND_CACHE = """
+    proxy_cache bench_kept;
+    proxy_cache_key "$scheme $paasd_host $request_uri";
+    proxy_cache_valid 200 1h;
+    proxy_cache_lock on;
+    proxy_cache_revalidate on;
+    proxy_cache_background_update on;
+"""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One site that is asked: ours with a policy, or lines written by hand."""
+
+    name: str
+    policy: str = ""
+    http: str = ""
+    lines: str | None = None
+    path: str = "/"
+
+
+SITES = {
+    "a": Measured("edge"),
+    "b": Measured("by hand, access log", lines='access_log "{directory}/access.log"; proxy_cache off;'),
+    "c": Measured("by hand, no log", lines="proxy_cache off;"),
+    "d": Measured("edge, rules", policy=policy_text(RULES)),
+    "e": Measured(
+        "by hand, rules",
+        http="limit_req_zone $binary_remote_addr zone=bench:10m rate=10000r/s;",
+        lines=f'access_log "{{directory}}/access.log"; proxy_cache off; {HAND_RULES}',
+    ),
+    "f": Measured("edge, cache", policy=policy_text({}, {"cache": {"id": "bench", "version": 0}}), path="/kept"),
+    "g": Measured(
+        "by hand, cache",
+        http='proxy_cache_path "{directory}/cache" levels=1:2 keys_zone=bench_kept:10m use_temp_path=off;',
+        lines=f'access_log "{{directory}}/access.log"; {HAND_CACHE}',
+        path="/kept",
+    ),
+}
+PAIRS = (("a", "b", 1.0), ("a", "c", 0.92), ("d", "e", 0.85), ("f", "g", 0.9))
+"""Of which site against which other, and what the ratio must be."""
 
 APP_CONFIG = """
 worker_processes 1;
@@ -40,17 +95,19 @@ http {{
     server {{
         listen 127.0.0.1:{port} backlog=4096;
         location / {{ return 200 "hello, world\\n"; }}
+        location /kept {{ add_header Cache-Control max-age=86400; return 200 "hello, world\\n"; }}
     }}
 }}
 """
 
 
-STATIC_SITE = """
-upstream {name} {{ server 127.0.0.1:{app_port}; }}
+HAND_SITE = """
+{http}
+upstream {name} {{ server 127.0.0.1:{app_port} {upstream}; }}
 server {{
     listen 127.0.0.1:{port};
     server_name {name}.localhost;
-    {log}
+    {lines}
     error_page 419 = @stream;
     error_page 502 504 = @failed;
     location / {{
@@ -75,15 +132,19 @@ async def start_app(directory: Path) -> asyncio.subprocess.Process:
 
 async def prepare_edge(edge: Edge, directory: Path) -> None:
     await edge.start()
-    await edge.set_site(Site("bench-a", ("bench-a.localhost",)))
-    logs = {"b": f'access_log "{directory}/access.log";', "c": ""}
-    for letter, log in logs.items():
-        name = f"bench-{letter}"
-        text = STATIC_SITE.format(name=name, app_port=APP_PORT, port=PORT, log=log)
-        (directory / "edge" / "sites" / f"{name}.conf").write_text(text)
+    for letter, site in SITES.items():
+        name, host = f"bench-{letter}", f"bench-{letter}.localhost"
+        if site.lines is None:
+            await edge.set_site(Site(name, (host,), policy=site.policy))
+            await edge.set_route(Route(name, (Endpoint("127.0.0.1", APP_PORT),), 1))
+        else:
+            http, lines = (text.replace("{directory}", str(directory)) for text in (site.http, site.lines))
+            text = HAND_SITE.format(
+                name=name, app_port=APP_PORT, port=PORT, http=http, lines=lines, upstream="max_fails=5 fail_timeout=10s"
+            )
+            (directory / "edge" / "sites" / f"{name}.conf").write_text(text)
     await _handshakes.prepare(edge, directory, TLS_PORT)
     await edge.set_site(Site("bench-reload", ("bench-reload.localhost",), body_size="1m"))
-    await edge.set_route(Route("bench-a", (Endpoint("127.0.0.1", APP_PORT),), 1))
 
 
 def cpu_seconds(directory: Path) -> float:
@@ -95,7 +156,7 @@ def cpu_seconds(directory: Path) -> float:
 
 async def load(letter: str, seconds: int) -> int:
     """Requests that wrk had answered. Fails on any error."""
-    url = f"http://127.0.0.1:{PORT}/"
+    url = f"http://127.0.0.1:{PORT}{SITES[letter].path}"
     wrk = await asyncio.create_subprocess_exec(
         *("wrk", "-t2", "-c32", f"-d{seconds}s", "-H", f"Host: bench-{letter}.localhost", url),
         stdout=asyncio.subprocess.PIPE,
@@ -109,12 +170,12 @@ async def load(letter: str, seconds: int) -> int:
 
 async def measure(directory: Path, rounds: int, seconds: int) -> dict[str, list[tuple[float, float]]]:
     """(requests/s, CPU µs a request) of each round, by site."""
-    results: dict[str, list[tuple[float, float]]] = {letter: [] for letter in NAMES}
-    for letter in NAMES:
+    results: dict[str, list[tuple[float, float]]] = {letter: [] for letter in SITES}
+    for letter in SITES:
         await load(letter, 1)
     for number in range(rounds):
-        order = [*NAMES][number % 3 :] + [*NAMES][: number % 3]
-        for letter in order:
+        turn = number % len(SITES)
+        for letter in [*SITES][turn:] + [*SITES][:turn]:
             before = cpu_seconds(directory)
             requests = await load(letter, seconds)
             used = cpu_seconds(directory) - before
@@ -123,17 +184,16 @@ async def measure(directory: Path, rounds: int, seconds: int) -> dict[str, list[
 
 
 def report(results: Mapping[str, list[tuple[float, float]]]) -> bool:
-    rate = {letter: statistics.median(r for r, _ in rounds) for letter, rounds in results.items()}
-    cpu = {letter: statistics.median(c for _, c in rounds) for letter, rounds in results.items()}
-    for letter, name in NAMES.items():
-        print(f"{letter} {name:<20} {rate[letter]:>8.0f} requests/s {cpu[letter]:>7.2f} µs CPU a request")
+    for letter, site in SITES.items():
+        rate, cpu = (statistics.median(values) for values in zip(*results[letter], strict=True))
+        print(f"{letter} {site.name:<20} {rate:>8.0f} requests/s {cpu:>7.2f} µs CPU a request")
     met = True
-    for letter, target in TARGETS.items():
-        pairs = list(zip(results["a"], results[letter], strict=True))
-        by_rate = statistics.median(ours[0] / other[0] for ours, other in pairs)
-        by_cpu = statistics.median(other[1] / ours[1] for ours, other in pairs)
+    for one, other, target in PAIRS:
+        pairs = list(zip(results[one], results[other], strict=True))
+        by_rate = statistics.median(ours[0] / theirs[0] for ours, theirs in pairs)
+        by_cpu = statistics.median(theirs[1] / ours[1] for ours, theirs in pairs)
         met &= min(by_rate, by_cpu) >= target
-        print(f"a against {letter}: requests/s {by_rate:.3f}, requests per CPU {by_cpu:.3f} (target >= {target})")
+        print(f"{one} against {other}: requests/s {by_rate:.3f}, requests per CPU {by_cpu:.3f} (target >= {target})")
     return met
 
 

@@ -16,6 +16,7 @@ from yarl import URL
 
 from paasd.edge_values import CanaryRoute, Endpoint, Route, Site
 from tests.integration.edge.conftest import Bench, until
+from tests.integration.edge.members import Browser, part
 
 DAY = "public, max-age=86400"
 
@@ -394,6 +395,22 @@ async def test_a_rewritten_path_is_kept_under_the_one_that_was_asked_for(cached:
     await cached.bench.edge.set_site(Site("blog", (cached.host,), policy=json.dumps(rules)))
     assert [await cached.said("/old/1"), await cached.said("/old/1")] == ["fwd=uri-miss", "hit"]
     assert cached.app.asked == {"/new/1": 1}
+
+
+async def test_what_members_of_an_app_see_is_not_kept(bench: Bench) -> None:
+    app = App()
+    both = json.loads(policy()) | {"members": part()}
+    await bench.serve("blog", await bench.apps.start(app.answer), policy=json.dumps(both))
+    blog = Browser(bench)
+    alice, bob = await blog.session(), await blog.session(member="b2")
+    for cookie in (alice, bob, alice):
+        answer = await blog.ask("/a", Cookie=cookie)
+        assert answer.status == 200 and "Cache-Status" not in answer.headers
+    assert app.asked["/a"] == 3 and (await blog.ask("/a")).status == 401
+
+
+async def test_very_long_addresses_are_not_kept(cached: Cached) -> None:
+    assert await cached.said("/?" + "a" * 2000) == ""
 
 
 async def test_kept_answers_survive_a_restart_of_nginx(cached: Cached) -> None:

@@ -12,29 +12,32 @@ local routes = require "paasd.routes"
 local find, format, lower, match, max, sub =
     string.find, string.format, string.lower, string.match, math.max, string.sub
 local concat, ipairs, tonumber, tostring, type = table.concat, ipairs, tonumber, tostring, type
-local md5_bin, ngx, var = ngx.md5_bin, ngx, ngx.var
+local get_method, ngx, var = ngx.req.get_method, ngx, ngx.var
 
 local ZONE = "paasd_answers"
+local LONGEST = 1024     -- bytes of a path with its query; longer ones are not kept
+local MOST_KNOWN = 10000
 local REMEMBERED = 60    -- seconds in which an address whose answer was not kept is not asked about one by one
-local HITS = {HIT = "hit", STALE = "hit; detail=stale", UPDATING = "hit; detail=stale", REVALIDATED = "fwd=stale; fwd-status=304"}
-local MISSES = {MISS = "fwd=uri-miss", EXPIRED = "fwd=stale"}
+
+-- What was seen -> Cache-Status (RFC 9211).
+local HITS = {
+    HIT = "paasd; hit", STALE = "paasd; hit; detail=stale", UPDATING = "paasd; hit; detail=stale",
+    REVALIDATED = "paasd; fwd=stale; fwd-status=304",
+}
+local MISSES = {MISS = "paasd; fwd=uri-miss", EXPIRED = "paasd; fwd=stale"}
+local PASSED_BY = "paasd; fwd=bypass"
 
 -- Of frameworks that put nothing else there.
 local HASHED_ONLY = {"/_next/static/", "/_app/immutable/"}
 -- Where hashes are in letters of both cases.
 local HASHED = {"/assets/", "/_nuxt/", "/_astro/", "/build/"}
 
--- Headers that have an app answer something else than what it was asked for, so that one visitor could have others get
--- that; and what belongs to the visitor alone.
-local CHANGING = {
-    "http_authorization", "http_content_length", "http_transfer_encoding", "http_upgrade", "http_x_original_url",
-    "http_x_rewrite_url", "http_x_http_method_override", "http_x_forwarded_prefix", "http_x_host",
-}
-
 local M = {}
 
 -- Keys of answers that were not kept: requests for them need not wait for one another.
 local unkept = assert(lrucache.new(10000))
+
+local files, known = {}, 0     -- path -> whether it is a file; paths are chosen by whoever asks
 
 local function is_below(path, prefixes)
     for _, prefix in ipairs(prefixes) do
@@ -47,7 +50,7 @@ end
 
 -- Whether a path's last segment holds a hash of the content: 8 hexadecimal digits or more, digits and letters among them;
 -- where bundlers put their files, 8 letters of both cases, too.
-local function is_file(path)
+local function names_file(path)
     local name = match(path, "/([^/]+%.[%w.]+)$")
     if not name or find(name, "%.html?$") then
         return false
@@ -63,6 +66,18 @@ local function is_file(path)
     return hash and #hash >= 8 and find(hash, "%l") and find(hash, "%u") and is_below(path, HASHED) or false
 end
 
+local function is_file(path)
+    local found = files[path]
+    if found == nil then
+        if known == MOST_KNOWN then
+            files, known = {}, 0
+        end
+        found = names_file(path)
+        files[path], known = found, known + 1
+    end
+    return found
+end
+
 local function last_purge(settings, path)
     local version = settings.version
     for _, each in ipairs(settings.purged) do
@@ -74,16 +89,11 @@ local function last_purge(settings, path)
     return version
 end
 
--- What goes to another app, may be somebody's own, or has nobody to ask.
+-- Not what goes to another app, may be somebody's own, or asks for something else than its path says.
 local function concerns(request)
-    local method = ngx.req.get_method()
-    for _, name in ipairs(CHANGING) do
-        if var[name] then
-            return false
-        end
-    end
+    local method = get_method()
     return request.app == request.gate and not request.personal and (method == "GET" or method == "HEAD")
-        and room.is_there()
+        and var.paasd_particular == "" and room.is_there()
 end
 
 local function access_of(settings)
@@ -91,19 +101,24 @@ local function access_of(settings)
         if not concerns(request) then
             return
         end
-        local path, route = var.uri, routes.last_of(request.app)
+        local path, uri, route = var.uri, var.request_uri, routes.last_of(request.app)
+        if #uri > LONGEST then
+            return
+        end
         local file = is_file(path)
         if route.count == 0 or route.canary and not file then
             return
         end
         local release = file and "-" or route.release or "?"
-        local key = concat({settings.id, last_purge(settings, path), release, var.scheme, var.paasd_host, var.request_uri}, " ")
-        request.key, request.file = md5_bin(key), file
-        if unkept:get(request.key) then
+        local key = concat({settings.id, last_purge(settings, path), release, var.scheme, var.paasd_host, uri}, " ")
+        request.key, request.file = key, file
+        if unkept:get(key) then
             return
         end
-        var.paasd_cache, var.paasd_cache_key, var.paasd_cached_for = ZONE, key, tostring(request.address)
-        var.paasd_is_file = file and "1" or ""
+        var.paasd_cache, var.paasd_cache_key = ZONE, key
+        if file then
+            var.paasd_is_file = "1"
+        end
     end
 end
 
@@ -119,9 +134,9 @@ local function is_refused(header)
 end
 
 -- Browsers may keep such a file as well, when the app says nothing of it.
-local function allow_browsers(settings, header, status)
+local function allow_browsers(settings, header, hit)
     if settings.files and ngx.status == 200 and not header["Cache-Control"] and not header["Expires"] and not is_refused(header)
-        and (HITS[status] or var.paasd_unkept == "") then
+        and (hit or var.paasd_unkept == "") then
         header["Cache-Control"] = format("public, max-age=%d, immutable", settings.files)
     end
 end
@@ -135,21 +150,22 @@ end
 
 local function headers_of(settings)
     return function(request)
-        local status = var.upstream_cache_status
-        local said = HITS[status] or MISSES[status]
         if not request.key or not request.passed then
             return
         end
-        local header = ngx.header
-        if MISSES[status] and ngx.status < 500 and (var.paasd_unkept ~= "" or is_refused(header)) then
+        local status, header = var.upstream_cache_status, ngx.header
+        local hit, miss = HITS[status], MISSES[status]
+        header["Cache-Status"] = hit or miss or PASSED_BY
+        if hit then
+            header["Age"] = age()
+            if status == "STALE" then      -- Nginx asks the app now, as a request of its own
+                var.paasd_cached_for = format("%.0f", request.address)
+            end
+        elseif miss and ngx.status < 500 and (var.paasd_unkept ~= "" or is_refused(header)) then
             unkept:set(request.key, true, REMEMBERED)
         end
-        header["Cache-Status"] = "paasd; " .. (said or "fwd=bypass")    -- RFC 9211
-        if HITS[status] then
-            header["Age"] = age()
-        end
         if request.file then
-            allow_browsers(settings, header, status)
+            allow_browsers(settings, header, hit)
         end
     end
 end
