@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 from paasd import failpoints
 from paasd.active_push import ActivePush
 from paasd.app_settings import copy_settings
+from paasd.app_sites import AppSites, tidy
 from paasd.apps import Apps, OnCreate
 from paasd.build.builder import Builder
 from paasd.build.builds import Builds
@@ -18,20 +19,17 @@ from paasd.changes import Changes
 from paasd.config import Config
 from paasd.config_vars import ConfigVars
 from paasd.cron_entries import CronEntries
-from paasd.database import Database, Derived
+from paasd.database import Database
 from paasd.deploy import Deployer
 from paasd.drivers.base import Driver
-from paasd.edge_values import Route, Site
-from paasd.errors import Cancelled, PaasdError
+from paasd.errors import Cancelled
 from paasd.models import Actor, App, Secret
 from paasd.names import branch_name
 from paasd.progress import Progress
 from paasd.projects import Projects
 from paasd.release import Releases
-from paasd.route.domains import Change, Domains
+from paasd.route.domains import Domains
 from paasd.route.edge import Edge
-from paasd.route.path_routes import PathRoute
-from paasd.route.redirects import StoredRedirect
 from paasd.routing import Routing
 from paasd.run.instances import Instances, network_name
 from paasd.source.repositories import Repositories
@@ -39,8 +37,6 @@ from paasd.switch_locks import SwitchLocks
 
 _log = logging.getLogger(__name__)
 
-_SITES_KEPT = 60.0
-"""Seconds: where redirects lead depends on which certificates are valid."""
 _STOP_TIMEOUT = 5
 """Seconds that instances of a destroyed app get to end; nobody sends them requests any more."""
 
@@ -78,6 +74,7 @@ class Lifecycle:
         switches: SwitchLocks,
         entries: CronEntries,
         database: Database,
+        sites: AppSites,
     ) -> None:
         self._config = config
         self._apps = apps
@@ -97,24 +94,7 @@ class Lifecycle:
         self._switches = switches
         self._entries = entries
         self._database = database
-        self._changing_edge = asyncio.Lock()
-        """So that what the database says of a name is still so when the edge is told."""
-        self._sites: Derived[Sequence[Site]] = Derived(database, _SITES_KEPT)
-        """Of all apps. They are half a dozen queries an app."""
-
-    async def sync_sites(self) -> dict[str, str]:
-        """Make the edge's sites those of the database; returns why any was quarantined, by app."""
-        async with self._changing_edge:
-            return await self._edge.sync_sites(await self._sites.get(self._wanted_sites))
-
-    async def _wanted_sites(self) -> Sequence[Site]:
-        return [await self._domains.site(app) for app in await self._apps.all()]
-
-    async def drop_route(self, name: str) -> None:
-        """Take the route of a name away that no app has."""
-        async with self._changing_edge:
-            if not await self._apps.is_taken(name):
-                await self._edge.remove_route(name)
+        self._sites = sites
 
     async def create(
         self,
@@ -130,10 +110,7 @@ class Lifecycle:
         app = await self._apps.create(actor, name, project=project, environment=environment, also=also)
         try:
             await self._repositories.ensure(app)
-            async with self._changing_edge:
-                await self._edge.forget(app.name)
-                await self._edge.set_route(Route(app.name))
-                await self._edge.set_site(await self._domains.site(app))
+            await self._sites.begin(app)
         except BaseException:
             await asyncio.shield(self._take_back(actor, app))
             raise
@@ -149,10 +126,10 @@ class Lifecycle:
             app = await self._apps.refresh(app)
             route = await self._routing.of(app)
             renamed = await self._apps.rename(actor, app, name)
-            await _tidy(f"route of {name}", lambda: self._edge.set_route(replace(route, app=name)))
+            await tidy(f"route of {name}", lambda: self._edge.set_route(replace(route, app=name)))
             # Both sites in one step: the app's own domains cannot be in two of them.
-            await _tidy(f"site of {name}", self.sync_sites)
-            await _tidy(f"route of {app.name}", lambda: self.drop_route(app.name))
+            await tidy(f"site of {name}", self._sites.sync)
+            await tidy(f"route of {app.name}", lambda: self._sites.drop_route(app.name))
         return renamed
 
     async def clone(self, actor: Actor, app: App, name: str, progress: Progress) -> App:
@@ -167,7 +144,7 @@ class Lifecycle:
             await self._apps.set_checks(actor, copy, await self._apps.checks(app))
             async with self._database.transaction() as tx:
                 await copy_settings(tx, app, copy, without=("maintenance",))
-            await self.set_site(copy)  # it was made before, and the settings may keep clients out
+            await self._sites.set(copy)  # it was made before, and the settings may keep clients out
             await self._entries.copy(actor, app, copy)
             if app.scale:
                 await self._apps.set_scale(actor, copy, app.scale)
@@ -183,60 +160,6 @@ class Lifecycle:
     async def set_deploy_branch(self, app: App, branch: str) -> None:
         """Raises InvalidInput for what Git would not take as a branch."""
         await self._apps.set_deploy_branch(app, branch_name(branch))
-
-    async def add_domains(self, actor: Actor, app: App, names: Sequence[str]) -> Change:
-        """All of them, or none when one is refused."""
-        return await self._change_domains(actor, app, lambda: self._domains.change(actor, app, add=names))
-
-    async def remove_domains(self, actor: Actor, app: App, names: Sequence[str]) -> Change:
-        return await self._change_domains(actor, app, lambda: self._domains.change(actor, app, remove=names))
-
-    async def set_domains(self, actor: Actor, app: App, names: Sequence[str]) -> Change:
-        """These instead of those there are."""
-        return await self._change_domains(actor, app, lambda: self._domains.replace(actor, app, names))
-
-    async def _change_domains(self, actor: Actor, app: App, change: Callable[[], Awaitable[Change]]) -> Change:
-        before = (await self._domains.names(app)).own
-        done = await change()
-        try:
-            await self.set_site(app)
-        except PaasdError:
-            await self._domains.replace(actor, app, before)
-            raise
-        return done
-
-    async def add_redirect(self, actor: Actor, app: App, source: str, to: str, status: int) -> StoredRedirect:
-        redirects = self._domains.redirects
-        added = await redirects.add(actor, app, source, to, status, await self._domains.of(app))
-        try:
-            await self.set_site(app)
-        except PaasdError:
-            await redirects.remove(actor, app, added.host)
-            raise
-        return added
-
-    async def remove_redirect(self, actor: Actor, app: App, source: str) -> None:
-        await self._domains.redirects.remove(actor, app, source)
-        await self.set_site(app)
-
-    async def add_path_route(self, actor: Actor, app: App, prefix: str, other: App, strip: bool) -> PathRoute:
-        added = await self._domains.path_routes.add(actor, app, prefix, other, strip=strip)
-        try:
-            await self.set_site(app)
-        except PaasdError:
-            await self._domains.path_routes.remove(actor, app, added.prefix)
-            raise
-        return added
-
-    async def remove_path_route(self, actor: Actor, app: App, prefix: str) -> PathRoute:
-        removed = await self._domains.path_routes.remove(actor, app, prefix)
-        await self.set_site(app)
-        return removed
-
-    async def change_global_domains(self, change: Awaitable[None]) -> None:
-        """What each app is reached by changes with it. An edge that does not take it now gets it by the reconciler."""
-        await change
-        await _tidy("sites under a changed global domain", self.sync_sites)
 
     async def destroy(self, actor: Actor, app: App) -> None:
         """Stop and remove everything. An engine that cannot be reached refuses it before anything is lost. After that
@@ -269,19 +192,19 @@ class Lifecycle:
     async def _clear(self, remains: _Remains) -> None:
         """Each step by itself, so that one that fails does not keep the others from being done."""
         app = remains.app
-        await _tidy(f"route of {app.name}", lambda: self.drop_route(app.name))
-        await _tidy(f"site of {app.name}", lambda: self._drop_site(app.name))
+        await tidy(f"route of {app.name}", lambda: self._sites.drop_route(app.name))
+        await tidy(f"site of {app.name}", lambda: self._sites.drop(app.name))
         for other in remains.led_from:
-            await _tidy(f"site of {other.name}", partial(self.set_site, other))
+            await tidy(f"site of {other.name}", partial(self._sites.set, other))
         if push := self._end_changes(app):
             await push.done.wait()
-        await _tidy(f"instances of {app.name}", lambda: self._stop_all(remains))
-        await _tidy(f"repository of {app.name}", lambda: self._repositories.remove(app.id))
-        await _tidy(f"build logs of {app.name}", self._builds.remove_stray_logs)
-        await _tidy(f"images of {app.name}", self._builder.prune_images)
+        await tidy(f"instances of {app.name}", lambda: self._stop_all(remains))
+        await tidy(f"repository of {app.name}", lambda: self._repositories.remove(app.id))
+        await tidy(f"build logs of {app.name}", self._builds.remove_stray_logs)
+        await tidy(f"images of {app.name}", self._builder.prune_images)
         if network := remains.network:
             self._instances.forget_project(app.project_id)
-            await _tidy(f"network {network}", lambda: self._driver.remove_network(network))
+            await tidy(f"network {network}", lambda: self._driver.remove_network(network))
 
     def _end_changes(self, app: App) -> ActivePush | None:
         reason = Cancelled(f"{app.name} was destroyed")
@@ -295,28 +218,3 @@ class Lifecycle:
         for result in await asyncio.gather(*stops, return_exceptions=True):
             if isinstance(result, BaseException):
                 raise result
-
-    async def set_site(self, app: App) -> None:
-        """Make what the database says of an app's host names and TLS effective."""
-        async with self._changing_edge:
-            # Its present name: a site of the old one would come back.
-            await self._edge.set_site(await self._domains.site(await self._apps.refresh(app)))
-
-    async def refresh_members(self) -> None:
-        """Who may see apps has changed: the edge is told at once, if it can be, or else by the reconciler."""
-        await _tidy("members of apps", self.sync_sites)
-
-    async def _drop_site(self, name: str) -> None:
-        async with self._changing_edge:
-            if not await self._apps.is_taken(name):  # a new app may have it by now
-                await self._edge.remove_site(name)
-
-
-async def _tidy(what: str, step: Callable[[], Awaitable[object]]) -> None:
-    """Do a step that the reconciler does later if it fails now."""
-    try:
-        await step()
-    except PaasdError as error:
-        _log.warning("%s: left to the reconciler: %s", what, error.detail)
-    except Exception:
-        _log.exception("%s: left to the reconciler", what)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from paasd import events
 from paasd.app_settings import AppSettings, Family, Key, copy_settings, duration, one_of, whole, words
+from paasd.app_sites import AppSites
 from paasd.apps import Apps
 from paasd.config_vars import ConfigVars
 from paasd.database import Database, Row, Transaction, now
@@ -59,6 +60,7 @@ class Previews:
         apps: Apps,
         config_vars: ConfigVars,
         lifecycle: Lifecycle,
+        sites: AppSites,
         jobs: Jobs,
         gate: Gate = unlimited,
     ) -> None:
@@ -66,6 +68,7 @@ class Previews:
         self._apps = apps
         self._config_vars = config_vars
         self._lifecycle = lifecycle
+        self._sites = sites
         self._jobs = jobs
         self._gate = gate
         self.settings = AppSettings(database, SETTINGS)
@@ -188,7 +191,7 @@ class Previews:
         asking = Asking(preview.organization_id, preview.project, actor.name, preview.name)
         async with self._database.transaction() as tx, self._gate(tx, asking):
             await copy_settings(tx, app, preview, _COPIED, _OWN)
-        await self._lifecycle.set_site(preview)
+        await self._sites.set(preview)
         config, present = await self._config_vars.get(app), await self._config_vars.get(preview)
         missing = {name: config[name] for name in await self.inherited(app) if name not in present}
         if missing:

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
+from paasd.app_sites import AppSites
 from paasd.apps import Apps
 from paasd.build.builds import Builds
 from paasd.clock import steady
@@ -19,7 +20,6 @@ from paasd.deployments import Deployments
 from paasd.drivers.base import Driver, Seen
 from paasd.edge_values import Route
 from paasd.errors import EdgeError, EngineUnavailable, NotFound, PaasdError
-from paasd.lifecycle import Lifecycle
 from paasd.models import App, InstanceState, Release
 from paasd.projects import Projects
 from paasd.release import Releases
@@ -60,7 +60,7 @@ class Reconciler:
         driver: Driver,
         edge: Edge,
         repositories: Repositories,
-        lifecycle: Lifecycle,
+        sites: AppSites,
         routing: Routing,
         switches: SwitchLocks,
         networks: Networks,
@@ -80,7 +80,7 @@ class Reconciler:
         self._driver = driver
         self._edge = edge
         self._repositories = repositories
-        self._lifecycle = lifecycle
+        self._app_sites = sites
         self._routing = routing
         self._switches = switches
         self._project_networks = networks
@@ -189,7 +189,7 @@ class Reconciler:
         for app in astray:
             await self._attempt(f"route of {app.name}", partial(self._route, app, present))
         for name in set(present) - {app.name for app in apps}:
-            await self._lifecycle.drop_route(name)
+            await self._app_sites.drop_route(name)
         known = {f"route of {app.name}" for app in astray}
         for name in [n for n in self._troubles if n.startswith("route of ") and n not in known]:
             del self._troubles[name]
@@ -226,7 +226,7 @@ class Reconciler:
                     await self._edge.set_route(wanted)
 
     async def _sites(self) -> None:
-        for name, reason in (await self._lifecycle.sync_sites()).items():
+        for name, reason in (await self._app_sites.sync()).items():
             _log.error("the site of %s is quarantined: %s", name, reason)
 
     async def _certificates(self) -> None:

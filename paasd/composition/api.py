@@ -113,18 +113,18 @@ def _build(parts: Parts) -> list[Resource]:
 
 
 def _edge(parts: Parts) -> list[Resource]:
-    stores, edge, lifecycle = parts.stores, parts.edge, parts.life.lifecycle
+    stores, edge, sites = parts.stores, parts.edge, parts.life.sites
     return [
-        DomainsResource(stores.domains, lifecycle, Pointings(parts.base.config.http), edge.issuing),
-        RedirectsResource(stores.domains, lifecycle),
-        RoutesResource(stores.apps, stores.domains, lifecycle),
+        DomainsResource(stores.domains, sites, Pointings(parts.base.config.http), edge.issuing),
+        RedirectsResource(stores.domains, sites),
+        RoutesResource(stores.apps, stores.domains, sites),
         CertificatesResource(
-            stores.certificates, stores.domains, stores.tls_settings, edge.serving, edge.issuing, lifecycle
+            stores.certificates, stores.domains, stores.tls_settings, edge.serving, edge.issuing, sites
         ),
-        EdgeResource(stores.gateway, lifecycle),
-        CacheResource(stores.gateway, stores.purges, lifecycle, edge.edge),
-        SignInsResource(stores.sign_ins, stores.gateway, stores.domains, lifecycle),
-        SnippetsResource(stores.snippets, lifecycle),
+        EdgeResource(stores.gateway, sites),
+        CacheResource(stores.gateway, stores.purges, sites, edge.edge),
+        SignInsResource(stores.sign_ins, stores.gateway, stores.domains, sites),
+        SnippetsResource(stores.snippets, sites),
         TrafficResource(edge.edge, stores.domains),
         EdgeLogsResource(stores.gateway, stores.domains, edge.edge.logs, stores.instances),
     ]
@@ -139,11 +139,11 @@ def _commands(parts: Parts) -> list[Resource]:
 
 
 def _push(parts: Parts, front: Front) -> list[Resource]:
-    stores, lifecycle = parts.stores, parts.life.lifecycle
+    stores, sites = parts.stores, parts.life.sites
 
     async def ended(key_id: str) -> None:
         await front.ssh.disconnect_key(key_id)
-        await lifecycle.refresh_members()
+        await sites.refresh_members()
 
     return [
         KeysResource(stores.keys, stores.users, ended),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from paasd.app_sites import AppSites
 from paasd.composition.base import Base
 from paasd.composition.build import BuildParts
 from paasd.composition.deploy import DeployParts
@@ -18,6 +19,7 @@ from paasd.volume_files import VolumeFiles
 
 @dataclass(frozen=True)
 class LifeParts:
+    sites: AppSites
     lifecycle: Lifecycle
     previews: Previews
     snapshots: Snapshots
@@ -28,19 +30,23 @@ class LifeParts:
 def compose_life(base: Base, stores: Stores, build: BuildParts, edge: EdgeParts, deploy: DeployParts) -> LifeParts:
     config, database, quotas, storage = base.config, base.database, stores.quotas, stores.storage
     apps, projects = stores.apps, stores.projects
-    lifecycle = _lifecycle(base, stores, build, edge, deploy)
+    sites = AppSites(apps, stores.domains, edge.edge, database)
+    lifecycle = _lifecycle(base, stores, build, edge, deploy, sites)
     snapshots = Snapshots(config, storage, base.volumes, apps, stores.releases, deploy.changes)
     disk_use = DiskUse(config, database, stores.jobs, quotas, projects, apps, storage, base.volumes, build.images)
     return LifeParts(
+        sites=sites,
         lifecycle=lifecycle,
-        previews=Previews(database, apps, stores.config_vars, lifecycle, stores.jobs, quotas.gate),
+        previews=Previews(database, apps, stores.config_vars, lifecycle, sites, stores.jobs, quotas.gate),
         snapshots=snapshots,
         disk_use=disk_use,
         files=VolumeFiles(config, database, storage, base.volumes, projects, quotas, snapshots.image, disk_use.soon),
     )
 
 
-def _lifecycle(base: Base, stores: Stores, build: BuildParts, edge: EdgeParts, deploy: DeployParts) -> Lifecycle:
+def _lifecycle(
+    base: Base, stores: Stores, build: BuildParts, edge: EdgeParts, deploy: DeployParts, sites: AppSites
+) -> Lifecycle:
     return Lifecycle(
         base.config,
         stores.apps,
@@ -60,4 +66,5 @@ def _lifecycle(base: Base, stores: Stores, build: BuildParts, edge: EdgeParts, d
         deploy.switches,
         stores.entries,
         base.database,
+        sites,
     )

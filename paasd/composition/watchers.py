@@ -139,7 +139,7 @@ def _reconciler(parts: Parts, sleep: Sleep) -> Reconciler:
         base.driver,
         edge.edge,
         parts.build.repositories,
-        parts.life.lifecycle,
+        parts.life.sites,
         edge.routing,
         parts.deploy.switches,
         run.networks,

@@ -9,11 +9,11 @@ from pydantic import Field
 
 from paasd.api.operations import Body, Call, Operation
 from paasd.api.v1.shapes import instant
+from paasd.app_sites import AppSites
 from paasd.errors import Conflict
 from paasd.gateway.cache import Purges, is_on
 from paasd.gateway.policy import Gateway
 from paasd.identity.policy import Action
-from paasd.lifecycle import Lifecycle
 from paasd.route.edge import Edge
 
 
@@ -23,10 +23,10 @@ class CachePurge(Body):
 
 
 class CacheResource:
-    def __init__(self, gateway: Gateway, purges: Purges, lifecycle: Lifecycle, edge: Edge) -> None:
+    def __init__(self, gateway: Gateway, purges: Purges, sites: AppSites, edge: Edge) -> None:
         self._gateway = gateway
         self._purges = purges
-        self._lifecycle = lifecycle
+        self._sites = sites
         self._edge = edge
 
     def operations(self) -> Sequence[Operation]:
@@ -64,5 +64,5 @@ class CacheResource:
                 hint=f"Switch it on with: edge:set {call.app.name} cache on",
             )
         paths = await self._purges.add(call.actor, call.app, call.body.paths)
-        await self._lifecycle.set_site(call.app)
+        await self._sites.set(call.app)
         return {"paths": paths}

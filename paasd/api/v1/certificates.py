@@ -10,10 +10,10 @@ from aiohttp import web
 
 from paasd.api.operations import Body, Call, Operation
 from paasd.api.v1.shapes import instant
+from paasd.app_sites import AppSites
 from paasd.database import now
 from paasd.errors import InvalidSite
 from paasd.identity.policy import Action
-from paasd.lifecycle import Lifecycle
 from paasd.route import pem
 from paasd.route.acme.rules import Trouble
 from paasd.route.certificates import Certificates, Source, StoredCertificate
@@ -45,14 +45,14 @@ class CertificatesResource:
         settings: TlsSettings,
         serving: Serving,
         issuing: Issuing,
-        lifecycle: Lifecycle,
+        sites: AppSites,
     ) -> None:
         self._certificates = certificates
         self._domains = domains
         self._settings = settings
         self._serving = serving
         self._issuing = issuing
-        self._lifecycle = lifecycle
+        self._sites = sites
 
     def operations(self) -> Sequence[Operation]:
         path, one, tls = "/apps/{app}/certificates", "/apps/{app}/certificates/{id}", "/apps/{app}/tls"
@@ -136,7 +136,7 @@ class CertificatesResource:
 
     async def change(self, call: Call) -> dict[str, Any]:
         await self._settings.change(call.actor, call.app, call.body.settings)
-        refused = (await self._lifecycle.sync_sites()).get(call.app.name)
+        refused = (await self._sites.sync()).get(call.app.name)
         await self._serving.sync()
         if refused:
             raise InvalidSite(f"Nginx refuses the site with these settings: {refused}", hint="Set them back.")

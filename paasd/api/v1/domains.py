@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from paasd.api.operations import Body, Call, Operation
+from paasd.app_sites import AppSites
 from paasd.errors import InvalidInput
 from paasd.identity.policy import Action
-from paasd.lifecycle import Lifecycle
 from paasd.models import App
 from paasd.names import shown
 from paasd.route.domains import Domains, Names
@@ -22,9 +22,9 @@ class DomainNames(Body):
 
 
 class DomainsResource:
-    def __init__(self, domains: Domains, lifecycle: Lifecycle, pointings: Pointings, issuing: Issuing) -> None:
+    def __init__(self, domains: Domains, sites: AppSites, pointings: Pointings, issuing: Issuing) -> None:
         self._domains = domains
-        self._lifecycle = lifecycle
+        self._sites = sites
         self._pointings = pointings
         self._issuing = issuing
 
@@ -53,15 +53,15 @@ class DomainsResource:
         return await self._listed(call.app)
 
     async def add(self, call: Call) -> dict[str, Any]:
-        done = await self._lifecycle.add_domains(call.actor, call.app, call.body.names)
+        done = await self._sites.add_domains(call.actor, call.app, call.body.names)
         return {**await self._listed(call.app), "added": list(done.added)}
 
     async def replace(self, call: Call) -> dict[str, Any]:
-        done = await self._lifecycle.set_domains(call.actor, call.app, call.body.names)
+        done = await self._sites.set_domains(call.actor, call.app, call.body.names)
         return {**await self._listed(call.app), "added": list(done.added), "removed": list(done.removed)}
 
     async def remove(self, call: Call) -> dict[str, Any]:
-        await self._lifecycle.remove_domains(call.actor, call.app, [call.request.match_info["name"]])
+        await self._sites.remove_domains(call.actor, call.app, [call.request.match_info["name"]])
         return await self._listed(call.app)
 
     async def _listed(self, app: App) -> dict[str, Any]:
@@ -94,16 +94,16 @@ class DomainsResource:
         return await self._everywhere()
 
     async def add_everywhere(self, call: Call) -> dict[str, Any]:
-        await self._lifecycle.change_global_domains(self._domains.everywhere.add(call.actor, call.body.names))
+        await self._sites.change_global_domains(self._domains.everywhere.add(call.actor, call.body.names))
         return await self._everywhere()
 
     async def replace_everywhere(self, call: Call) -> dict[str, Any]:
-        await self._lifecycle.change_global_domains(self._domains.everywhere.replace(call.actor, call.body.names))
+        await self._sites.change_global_domains(self._domains.everywhere.replace(call.actor, call.body.names))
         return await self._everywhere()
 
     async def remove_everywhere(self, call: Call) -> dict[str, Any]:
         name = call.request.match_info["name"]
-        await self._lifecycle.change_global_domains(self._domains.everywhere.remove(call.actor, name))
+        await self._sites.change_global_domains(self._domains.everywhere.remove(call.actor, name))
         return await self._everywhere()
 
     async def _everywhere(self) -> dict[str, Any]:

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from paasd.api.operations import Body, Call, Operation
-from paasd.errors import InvalidSite
+from paasd.app_sites import AppSites
 from paasd.gateway.policy import KEYS, Gateway
 from paasd.identity.policy import Action
-from paasd.lifecycle import Lifecycle
 
 
 class EdgeSettingsChange(Body):
@@ -17,9 +16,9 @@ class EdgeSettingsChange(Body):
 
 
 class EdgeResource:
-    def __init__(self, gateway: Gateway, lifecycle: Lifecycle) -> None:
+    def __init__(self, gateway: Gateway, sites: AppSites) -> None:
         self._gateway = gateway
-        self._lifecycle = lifecycle
+        self._sites = sites
 
     def operations(self) -> Sequence[Operation]:
         path = "/apps/{app}/edge"
@@ -45,11 +44,12 @@ class EdgeResource:
         }
 
     async def change(self, call: Call) -> dict[str, Any]:
-        before = await self._gateway.values(call.app)
-        await self._gateway.change(call.actor, call.app, call.body.settings)
-        try:
-            await self._lifecycle.set_site(call.app)
-        except InvalidSite:
-            await self._gateway.change(call.actor, call.app, {key: before.get(key) for key in call.body.settings})
-            raise
+        changes: dict[str, str | None] = call.body.settings
+
+        async def change() -> dict[str, str | None]:
+            before = await self._gateway.values(call.app)
+            await self._gateway.change(call.actor, call.app, changes)
+            return {key: before.get(key) for key in changes}
+
+        await self._sites.change(call.app, change, lambda old: self._gateway.change(call.actor, call.app, old))
         return await self.report(call)

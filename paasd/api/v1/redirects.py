@@ -7,8 +7,8 @@ from typing import Any
 
 from paasd.api.operations import Body, Call, Operation
 from paasd.api.v1.shapes import instant
+from paasd.app_sites import AppSites
 from paasd.identity.policy import Action
-from paasd.lifecycle import Lifecycle
 from paasd.route.domains import Domains
 from paasd.route.host_names import international
 from paasd.route.redirects import StoredRedirect
@@ -22,9 +22,9 @@ class NewRedirect(Body):
 
 
 class RedirectsResource:
-    def __init__(self, domains: Domains, lifecycle: Lifecycle) -> None:
+    def __init__(self, domains: Domains, sites: AppSites) -> None:
         self._domains = domains
-        self._lifecycle = lifecycle
+        self._sites = sites
 
     def operations(self) -> Sequence[Operation]:
         path = "/apps/{app}/redirects"
@@ -41,10 +41,10 @@ class RedirectsResource:
 
     async def add(self, call: Call) -> dict[str, Any]:
         body: NewRedirect = call.body
-        return _shape(await self._lifecycle.add_redirect(call.actor, call.app, body.host, body.to, body.status))
+        return _shape(await self._sites.add_redirect(call.actor, call.app, body.host, body.to, body.status))
 
     async def remove(self, call: Call) -> dict[str, Any]:
-        await self._lifecycle.remove_redirect(call.actor, call.app, call.request.match_info["host"])
+        await self._sites.remove_redirect(call.actor, call.app, call.request.match_info["host"])
         return await self.listing(call)
 
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from paasd.api.operations import Body, Call, Operation
+from paasd.app_sites import AppSites
 from paasd.apps import Apps
 from paasd.errors import InvalidInput
 from paasd.identity.policy import Action
-from paasd.lifecycle import Lifecycle
 from paasd.route.domains import Domains
 from paasd.route.path_routes import PathRoute
 
@@ -22,10 +22,10 @@ class NewRoute(Body):
 
 
 class RoutesResource:
-    def __init__(self, apps: Apps, domains: Domains, lifecycle: Lifecycle) -> None:
+    def __init__(self, apps: Apps, domains: Domains, sites: AppSites) -> None:
         self._apps = apps
         self._routes = domains.path_routes
-        self._lifecycle = lifecycle
+        self._sites = sites
 
     def operations(self) -> Sequence[Operation]:
         path = "/apps/{app}/routes"
@@ -41,13 +41,13 @@ class RoutesResource:
     async def add(self, call: Call) -> dict[str, Any]:
         body: NewRoute = call.body
         other = await self._apps.get(call.actor.organization_id, body.app)
-        return _shape(await self._lifecycle.add_path_route(call.actor, call.app, body.prefix, other, body.strip))
+        return _shape(await self._sites.add_path_route(call.actor, call.app, body.prefix, other, body.strip))
 
     async def remove(self, call: Call) -> dict[str, Any]:
         prefix = call.request.query.get("prefix")
         if not prefix:
             raise InvalidInput("which path is not said", hint="Give it in the query: prefix=/api")
-        return _shape(await self._lifecycle.remove_path_route(call.actor, call.app, prefix))
+        return _shape(await self._sites.remove_path_route(call.actor, call.app, prefix))
 
 
 def _shape(route: PathRoute) -> dict[str, Any]:

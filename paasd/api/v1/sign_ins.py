@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from paasd.api.operations import Body, Call, Operation
+from paasd.app_sites import AppSites
 from paasd.errors import Conflict
 from paasd.gateway import members
 from paasd.gateway.policy import Gateway
 from paasd.identity.policy import Action
 from paasd.identity.sign_ins import SignIns
-from paasd.lifecycle import Lifecycle
 from paasd.route.domains import Domains
 
 
@@ -21,11 +21,11 @@ class NewSignIn(Body):
 
 
 class SignInsResource:
-    def __init__(self, sign_ins: SignIns, gateway: Gateway, domains: Domains, lifecycle: Lifecycle) -> None:
+    def __init__(self, sign_ins: SignIns, gateway: Gateway, domains: Domains, sites: AppSites) -> None:
         self._sign_ins = sign_ins
         self._gateway = gateway
         self._domains = domains
-        self._lifecycle = lifecycle
+        self._sites = sites
 
     def operations(self) -> Sequence[Operation]:
         path = "/apps/{app}/sign-ins"
@@ -42,7 +42,7 @@ class SignInsResource:
                 f"auth.members is not on for {call.app.name}: nobody needs to sign in to {url}",
                 hint=f"To let in only its members: edge:set {call.app.name} auth.members on",
             )
-        await self._lifecycle.set_site(call.app)  # it may not know a new key yet
+        await self._sites.set(call.app)  # it may not know a new key yet
         scheme, _, authority = url.partition("://")
         token = await self._sign_ins.token(
             call.actor, session.key_id if session else None, call.app, scheme, authority.partition(":")[0]
@@ -51,5 +51,5 @@ class SignInsResource:
 
     async def end_all(self, call: Call) -> dict[str, Any]:
         await self._sign_ins.end_all(call.actor, call.app)
-        await self._lifecycle.set_site(call.app)
+        await self._sites.set(call.app)
         return {}

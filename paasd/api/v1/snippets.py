@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from paasd.api.operations import Body, Call, Operation
-from paasd.errors import InvalidSite
+from paasd.app_sites import AppSites
 from paasd.identity.policy import Action
-from paasd.lifecycle import Lifecycle
 from paasd.nginx_snippets import Snippets
 
 
@@ -18,9 +17,9 @@ class NewSnippet(Body):
 
 
 class SnippetsResource:
-    def __init__(self, snippets: Snippets, lifecycle: Lifecycle) -> None:
+    def __init__(self, snippets: Snippets, sites: AppSites) -> None:
         self._snippets = snippets
-        self._lifecycle = lifecycle
+        self._sites = sites
 
     def operations(self) -> Sequence[Operation]:
         path, action = "/apps/{app}/nginx/snippet", Action.NGINX_SNIPPET
@@ -35,10 +34,9 @@ class SnippetsResource:
     async def set(self, call: Call) -> dict[str, Any]:
         """What Nginx refuses is not kept."""
         before = await self._snippets.of(call.app)
-        await self._snippets.set(call.actor, call.app, call.body.text)
-        try:
-            await self._lifecycle.set_site(call.app)
-        except InvalidSite:
-            await self._snippets.set(call.actor, call.app, before)
-            raise
+        await self._sites.change(
+            call.app,
+            lambda: self._snippets.set(call.actor, call.app, call.body.text),
+            lambda _: self._snippets.set(call.actor, call.app, before),
+        )
         return await self.show(call)

@@ -1,0 +1,156 @@
+"""What the edge knows of apps, kept equal to the database: a change is in both or in neither."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, TypeVar
+
+from paasd.apps import Apps
+from paasd.database import Database, Derived
+from paasd.edge_values import Route, Site
+from paasd.errors import PaasdError
+from paasd.models import Actor, App
+from paasd.route.domains import Change, Domains
+from paasd.route.edge import Edge
+from paasd.route.path_routes import PathRoute
+from paasd.route.redirects import StoredRedirect
+
+_log = logging.getLogger(__name__)
+
+_KEPT = 60.0
+"""Seconds: where redirects lead depends on which certificates are valid."""
+
+Done = TypeVar("Done")
+
+
+class AppSites:
+    def __init__(self, apps: Apps, domains: Domains, edge: Edge, database: Database) -> None:
+        self._apps = apps
+        self._domains = domains
+        self._edge = edge
+        self._changing = asyncio.Lock()
+        """So that what the database says of a name is still so when the edge is told."""
+        self._wanted: Derived[Sequence[Site]] = Derived(database, _KEPT)
+        """Of all apps. They are half a dozen queries an app."""
+
+    async def sync(self) -> dict[str, str]:
+        """Make the edge's sites those of the database; returns why any was quarantined, by app."""
+        async with self._changing:
+            return await self._edge.sync_sites(await self._wanted.get(self._of_all))
+
+    async def _of_all(self) -> Sequence[Site]:
+        return [await self._domains.site(app) for app in await self._apps.all()]
+
+    async def begin(self, app: App) -> None:
+        """Serve a new app, which says that there is nothing yet."""
+        async with self._changing:
+            await self._edge.forget(app.name)
+            await self._edge.set_route(Route(app.name))
+            await self._edge.set_site(await self._domains.site(app))
+
+    async def set(self, app: App) -> None:
+        """Make what the database says of an app's host names, TLS and gateway effective."""
+        async with self._changing:
+            await self._set(app)
+
+    async def _set(self, app: App) -> None:
+        # Its present name: a site of the old one would come back.
+        await self._edge.set_site(await self._domains.site(await self._apps.refresh(app)))
+
+    async def change(
+        self, app: App, change: Callable[[], Awaitable[Done]], undo: Callable[[Done], Coroutine[Any, Any, object]]
+    ) -> Done:
+        """Change the database and make that effective; what the edge does not take, for whatever reason, is undone."""
+        async with self._changing:
+            done = await change()
+            try:
+                await self._set(app)
+            except BaseException:
+                await asyncio.shield(undo(done))
+                raise
+            return done
+
+    async def drop(self, name: str) -> None:
+        """Take the site of a name away that no app has; a new one may have it by now."""
+        async with self._changing:
+            if not await self._apps.is_taken(name):
+                await self._edge.remove_site(name)
+
+    async def drop_route(self, name: str) -> None:
+        """The same of its route."""
+        async with self._changing:
+            if not await self._apps.is_taken(name):
+                await self._edge.remove_route(name)
+
+    async def add_domains(self, actor: Actor, app: App, names: Sequence[str]) -> Change:
+        """All of them, or none when one is refused."""
+        return await self._change_domains(actor, app, lambda: self._domains.change(actor, app, add=names))
+
+    async def remove_domains(self, actor: Actor, app: App, names: Sequence[str]) -> Change:
+        return await self._change_domains(actor, app, lambda: self._domains.change(actor, app, remove=names))
+
+    async def set_domains(self, actor: Actor, app: App, names: Sequence[str]) -> Change:
+        """These instead of those there are."""
+        return await self._change_domains(actor, app, lambda: self._domains.replace(actor, app, names))
+
+    async def _change_domains(self, actor: Actor, app: App, change: Callable[[], Awaitable[Change]]) -> Change:
+        before: Sequence[str] = ()
+
+        async def changed() -> Change:
+            nonlocal before
+            before = (await self._domains.names(app)).own
+            return await change()
+
+        return await self.change(app, changed, lambda _: self._domains.replace(actor, app, before))
+
+    async def add_redirect(self, actor: Actor, app: App, source: str, to: str, status: int) -> StoredRedirect:
+        redirects = self._domains.redirects
+
+        async def add() -> StoredRedirect:
+            return await redirects.add(actor, app, source, to, status, await self._domains.of(app))
+
+        return await self.change(app, add, lambda added: redirects.remove(actor, app, added.host))
+
+    async def remove_redirect(self, actor: Actor, app: App, source: str) -> None:
+        redirects = self._domains.redirects
+        await self.change(
+            app,
+            lambda: redirects.remove(actor, app, source),
+            lambda removed: redirects.put_back(actor, app, removed),
+        )
+
+    async def add_path_route(self, actor: Actor, app: App, prefix: str, other: App, strip: bool) -> PathRoute:
+        routes = self._domains.path_routes
+        return await self.change(
+            app,
+            lambda: routes.add(actor, app, prefix, other, strip=strip),
+            lambda added: routes.remove(actor, app, added.prefix),
+        )
+
+    async def remove_path_route(self, actor: Actor, app: App, prefix: str) -> PathRoute:
+        routes = self._domains.path_routes
+
+        async def put_back(removed: PathRoute) -> None:
+            other = await self._apps.get(app.organization_id, removed.app_name)
+            await routes.add(actor, app, removed.prefix, other, strip=removed.strip)
+
+        return await self.change(app, lambda: routes.remove(actor, app, prefix), put_back)
+
+    async def change_global_domains(self, change: Awaitable[None]) -> None:
+        """What each app is reached by changes with it. An edge that does not take it now gets it by the reconciler."""
+        await change
+        await tidy("sites under a changed global domain", self.sync)
+
+    async def refresh_members(self) -> None:
+        """Who may see apps has changed: the edge is told at once, if it can be, or else by the reconciler."""
+        await tidy("members of apps", self.sync)
+
+
+async def tidy(what: str, step: Callable[[], Awaitable[object]]) -> None:
+    """Do a step that the reconciler does later if it fails now."""
+    try:
+        await step()
+    except PaasdError as error:
+        _log.warning("%s: left to the reconciler: %s", what, error.detail)
