@@ -78,7 +78,9 @@ class NginxConfig:
 
     async def _locations(self) -> str:
         text = await asyncio.to_thread((self._templates / "locations.conf.j2").read_text)
-        return _compile(text).render(brotli=await nginx_program.brotli())
+        return _compile(text).render(
+            brotli=await nginx_program.brotli(), ca_bundle=await asyncio.to_thread(asking.ca_bundle, self._http)
+        )
 
     async def _main(self, include: Sequence[str], *, test: bool) -> str:
         brotli = await nginx_program.brotli()
@@ -103,7 +105,6 @@ class NginxConfig:
             body_size=_BODY_SIZE,
             cache_size=self._http.cache_size,
             resolvers=await asyncio.to_thread(asking.resolvers, self._http),
-            ca_bundle=await asyncio.to_thread(asking.ca_bundle, self._http),
             client_rate=self._http.client_rate,
             client_connections=self._http.client_connections,
         )

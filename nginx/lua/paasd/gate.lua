@@ -58,16 +58,21 @@ function M.is_open()
     return M.open_app(address()) ~= nil
 end
 
+-- The location from which a request that passed the gate goes to the app.
+local function gate_of(entry)
+    if entry.grpc and find(var.content_type or "", "^application/grpc") then
+        return "@gate_grpc"
+    end
+    return var.paasd_stream ~= "" and "@gate_stream" or entry.way
+end
+
 -- Named locations: `@answer` gives the edge's own answer, the others pass the gate.
 local function special(entry)
     if not entry or entry.redirect or entry.own and var.paasd_own ~= entry.app then
         return "@answer"
     end
     if entry.gate then
-        if entry.grpc and find(var.content_type or "", "^application/grpc") then
-            return "@gate_grpc"
-        end
-        return var.paasd_stream ~= "" and "@gate_stream" or entry.way
+        return entry.asks and "@gate_ask" or gate_of(entry)
     end
     return ""
 end
@@ -129,12 +134,15 @@ function M.enter()
     if not entry or not entry.gate then
         return
     end
-    local known = {address = request, app = entry.app, gate = entry.app, location = var.paasd_way, parts = entry.gate}
+    local known = {address = request, app = entry.app, gate = entry.app, location = gate_of(entry), parts = entry.gate}
     under_way[request] = known
     for _, access in ipairs(known.parts.access) do
         access(known)
     end
     known.passed = true    -- the app answers, and not the gate
+    if entry.asks then
+        return ngx.exec(known.location)
+    end
 end
 
 function M.headers()

@@ -25,7 +25,7 @@ local function is_redirected(app, host)
     return hosts and (hosts[host] or hosts["*" .. (match(host, "^[^.]+(%..+)$") or "")]) or false
 end
 
--- {app, own, clients, hsts, redirect = {status, target}, secure, gate, way, grpc, plain}; nil for what is no line.
+-- {app, own, clients, hsts, redirect = {status, target}, secure, gate, way, grpc, asks, plain}; nil for what is no line.
 local function decode(line, host)
     local app, status, target = match(line, "^redirect (%S+) (%d+) (%S+)$")
     if app then
@@ -43,6 +43,7 @@ local function decode(line, host)
     entry.gate = policy and policy.gate
     entry.way = policy and policy.way
     entry.grpc = policy and policy.grpc
+    entry.asks = policy and policy.asks
     entry.secure = entry.clients or is_redirected(entry.app, host)
     entry.plain = not entry.gate and not entry.own
     return entry

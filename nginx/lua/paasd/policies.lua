@@ -93,8 +93,10 @@ local function compile(line, app)
     if way ~= "@gate" or settings.grpc then
         gate = gate or {access = {}, headers = {}, log = {}}
     end
+    local forward = settings.auth and settings.auth.forward
     return {
-        gate = gate, way = way, grpc = settings.grpc, balancer = balancer_of(settings), routes = routes_of(settings),
+        gate = gate, way = way, grpc = settings.grpc, asks = forward and forward.tls, balancer = balancer_of(settings),
+        routes = routes_of(settings),
     }
 end
 
@@ -113,9 +115,9 @@ local function look(app)
     return found.policy
 end
 
--- {gate = functions by phase, way = its location, grpc = whether the app speaks that, balancer = settings by part, routes =
--- suffixes of rows}; nil when nothing was set. What did not change since it was compiled stays as it is, with the state its
--- parts keep.
+-- {gate = functions by phase, way = its location, grpc = whether the app speaks that, asks = whether somebody outside
+-- is asked, balancer = settings by part, routes = suffixes of rows}; nil when nothing was set. What did not change since it
+-- was compiled stays as it is, with the state its parts keep.
 function M.of(app)
     local policy = checked[app]
     if policy == nil then
