@@ -18,7 +18,7 @@ pytestmark = pytest.mark.engine
 
 @pytest.fixture
 def engine() -> Iterator[Engine]:
-    """A build that finds the disk full takes the whole build cache away: not that of the machine.s engine, since others
+    """A build that finds the disk full takes the whole build cache away: not that of the machine's engine, since others
     would wait for that and have to build all anew."""
     engine = Engine()
     try:
