@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import compileall
+import functools
 import http.client
 import json
 import os
@@ -52,6 +54,7 @@ class Box:
         """Any name will do for the embedded server; sshd wants the daemon's own."""
 
     def start(self, failpoint: str = "") -> Box:
+        _compile()
         options = [word for name, value in self._options.items() for word in (f"--{name.replace('_', '-')}", value)]
         command = [sys.executable, "-m", "paasd", "serve", "--config", str(self._config), "--data-dir", str(self.data)]
         command += ["--http-port", str(self.http_port), "--https-port", str(self.https_port)]
@@ -258,6 +261,13 @@ def run(
         command, input=stdin.encode(), env=env, cwd=cwd, capture_output=True, timeout=timeout, check=False
     )
     return Done(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+
+
+@functools.cache
+def _compile() -> None:
+    """As an installation does it: a daemon of a test writes no bytecode, and compiling takes a third of its start."""
+    for folder in ("paasd", "buildpacks"):
+        compileall.compile_dir(ROOT / folder, quiet=2)
 
 
 def eventually(holds: Callable[[], Any], seconds: float = 30) -> Any:

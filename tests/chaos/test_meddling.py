@@ -168,6 +168,39 @@ def test_sites_edited_removed_and_added_by_hand(meddled: Box) -> None:
         assert meddled.ssh("edge:set", name, "body-size").status == 0
 
 
+def test_a_broken_site_keeps_no_other_app_from_its_deployment(meddled: Box) -> None:
+    """Whoever reloads meanwhile, as with a server block of its own, gets its own block, and no app its neighbour's."""
+    assert meddled.ssh("edge:set", "one", "body-size", "50m").status == 0
+    site = meddled.data / "edge" / "sites" / "one.conf"
+    good = site.read_text()
+    site.write_text(good + "\nserver {{{")
+    assert meddled.push(meddled.repository(app(body="two")), "two", "+main").status == 0
+    assert meddled.ssh("edge:set", "two", "body-size", "60m").status == 0
+    assert page(meddled, "one") == "one" and page(meddled, "two") == "two"
+    eventually(lambda: site.read_text() == good, REPAIRED)
+    assert "client_max_body_size 60m" in meddled.ssh("nginx:show-config", "two").out
+    for name in ("one", "two"):
+        assert meddled.ssh("edge:set", name, "body-size").status == 0
+    assert_repaired(meddled)
+
+
+def test_an_app_without_a_container_harms_no_reload(meddled: Box) -> None:
+    """Its visitors are told so; Nginx takes its new configuration, and others are served."""
+    assert meddled.ssh("ps:stop", "one").status == 0
+    master = int((meddled.data / "edge" / "nginx.pid").read_text())
+    os.kill(master, signal.SIGHUP)
+    assert meddled.ssh("edge:set", "two", "body-size", "60m").status == 0
+    answer = meddled.get("one")
+    assert answer.status == 503 and "Retry-After" in answer.headers
+    assert page(meddled, "two") == "two"
+    docker("POST", f"/containers/{container(meddled, 'two')}/kill")
+    os.kill(master, signal.SIGHUP)
+    assert meddled.ssh("ps:start", "one").status == 0
+    assert page(meddled, "one") == "one"
+    assert meddled.ssh("edge:set", "two", "body-size").status == 0
+    assert_repaired(meddled)
+
+
 def test_tables_lost_with_nginx(meddled: Box) -> None:
     """Both the memory and its mirrors are gone: the database knows."""
     for name in ("hosts", "routes", "policies"):

@@ -3,25 +3,48 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from tests.apps import app
 from tests.box import Box, docker, eventually, labelled
+from tests.engine import Engine
+from tests.images import TEST_IMAGE
 from tests.prober import Prober
 
 pytestmark = pytest.mark.engine
 
 
-def test_builds_are_refused_with_the_numbers_and_running_apps_go_on(new_box: Callable[..., Box]) -> None:
-    box = new_box().start()
-    repository = box.repository(app(body="before"))
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    """A build that finds the disk full takes the whole build cache away: not that of the machine's engine, since others
+    would wait for that and have to build all anew."""
+    engine = Engine()
+    try:
+        engine.start()
+        engine.prepare()
+        yield engine
+    finally:
+        engine.remove()
+
+
+def page(text: str) -> dict[str, str]:
+    files = {"Dockerfile": f"FROM {TEST_IMAGE}\nCOPY index.html /www/\n", "index.html": text}
+    return {**files, "Procfile": "web: exec httpd -f -p 0.0.0.0:$PORT -h /www\n"}
+
+
+def test_builds_are_refused_with_the_numbers_and_running_apps_go_on(
+    engine: Engine, new_box: Callable[..., Box]
+) -> None:
+    settings = f'docker_host = "unix://{engine.socket}"\n[run]\nfirewall = false\nsubnet_pool = "{engine.pool}"\n'
+    box = new_box(settings).start()
+    repository = box.repository(page("before"))
     assert box.push(repository, "tight").status == 0
     assert box.stop() == 0
-    (box.root / "paasd.toml").write_text(f"[keep]\nfree_bytes = {2**60}\n")
+    (box.root / "paasd.toml").write_text(f"{settings}[keep]\nfree_bytes = {2**60}\n")
     box.start()
-    repository.commit(app(body="after"))
+    repository.commit(page("after"))
     with Prober(box, "tight") as prober:
         done = box.push(repository, "tight")
         assert box.ssh("ps:restart", "tight").status == 0

@@ -134,16 +134,16 @@ def test_a_registry_in_trouble_never_stops_a_release(box: Box, registry: Registr
 
 
 def test_a_full_registry_says_so(box: Box, registry: Registry) -> None:
-    registry.stop()
-    data = registry.folder / "data"
-    data.mkdir(exist_ok=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(data)], check=True, timeout=10)
+    # Full for the manifest: the engine tries each layer five times, with 50 s of pauses.
+    data = registry.folder / "data" / "docker" / "registry" / "v2" / "repositories" / "full" / "_manifests"
+    data.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "nr_inodes=1", "none", str(data)], check=True, timeout=10)
     try:
-        registry.start()
         box.ssh("apps:create", "full")
         box.ssh("registry:set", "full", registry.server, "--user", USER, stdin=PASSWORD)
         pushed = box.push(box.repository(app(body="one")), "full")
         assert pushed.status == 0 and "v1 is live, but its image was not pushed" in pushed.err, pushed.err
+        assert b"no space left on device" in (registry.folder / "log").read_bytes()
         assert box.get("full").text == "one"
     finally:
         registry.stop()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from paasd.database import Database
+from paasd.database import Database, Derived
 from paasd.errors import PaasdError
 
 
@@ -32,6 +32,35 @@ async def test_a_committed_row_is_seen_at_once_while_others_read(tmp_path: Path)
             reader.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await reader
+        await database.close()
+
+
+async def test_what_was_derived_is_good_until_something_is_committed(tmp_path: Path) -> None:
+    database, made = Database(tmp_path / "state.db"), list[int]()
+
+    async def count() -> list[int]:
+        made.append(len(await database.fetch("SELECT * FROM numbers")))
+        return [made[-1]]
+
+    await database.open()
+    try:
+        async with database.transaction() as tx:
+            await tx.execute("CREATE TABLE numbers (number INTEGER)")
+        derived, briefly = Derived(database), Derived(database, 0.0)
+        first = await derived.get(count)
+        assert await derived.get(count) is first and made == [0]
+        with contextlib.suppress(KeyError):
+            async with database.transaction() as tx:
+                await tx.execute("INSERT INTO numbers VALUES (1)")
+                raise KeyError
+        assert await derived.get(count) is first, "what is undone changes nothing"
+        async with database.transaction() as tx:
+            await tx.execute("INSERT INTO numbers VALUES (1)")
+        assert await derived.get(count) == [1] and made == [0, 1]
+        await briefly.get(count)
+        await briefly.get(count)
+        assert made == [0, 1, 1, 1]
+    finally:
         await database.close()
 
 

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from paasd.checks import Check
+from paasd.run import plain_http
 from paasd.run.instances import InstanceRow
 from paasd.run.probe import Answer, Probe
 from tests.fakes import FakeDriver
@@ -114,6 +115,39 @@ async def test_a_closed_port_is_silence(check: Check) -> None:
         pass
     answer = await probed(Check(**{**vars(check), "port": port}))
     assert not answer.ok and answer.silent and "refused" in answer.seen
+
+
+async def test_an_answer_arrives_whole_though_its_status_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And one that never ends is left, without keeping whoever asked."""
+    whole, left = asyncio.Event(), asyncio.Event()
+
+    async def long(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(OK[:-5])
+        await writer.drain()
+        await asyncio.sleep(0.08)
+        writer.write(bytes(2 * 1024**2))
+        await writer.drain()
+        whole.set()
+
+    async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(OK)
+        try:
+            while True:
+                writer.write(bytes(64 * 1024))
+                await writer.drain()
+        finally:
+            left.set()
+
+    probe = Probe(FakeDriver())
+    async with server(long) as one, server(endless) as other, asyncio.timeout(10):
+        assert (await probe(ROW, Check(path="/", port=other), "blog.example")).ok
+        await left.wait()
+        monkeypatch.setattr(plain_http, "_REST", 60.0)  # for slow machines
+        assert (await probe(ROW, Check(path="/", port=one), "blog.example")).ok
+        await whole.wait()
+        await probe.close()
 
 
 async def test_a_server_that_never_answers_is_left_after_the_timeout() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
+import shutil
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -20,6 +22,10 @@ from paasd.route.edge import Edge
 
 TEMPLATES = Path(__file__).parents[3] / "nginx"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "hastened(file, slow, quick): an edge with other words in a template's place")
 
 
 def free_port() -> int:
@@ -93,13 +99,24 @@ class Apps:
         return Endpoint("127.0.0.1", int(server.sockets[0].getsockname()[1]))
 
 
+def hastened(templates: Path, directory: Path, name: str, slow: str, quick: str) -> Path:
+    """Templates of which one has another time in place of `slow`, for tests that would wait for it."""
+    templates = Path(shutil.copytree(templates, directory / f"templates-{secrets.token_hex(4)}"))
+    text = (templates / name).read_text()
+    assert text.count(slow) == 1, f"{name} does not say {slow} once"
+    (templates / name).write_text(text.replace(slow, quick))
+    return templates
+
+
 @asynccontextmanager
-async def running_edge(port: int | None = None, *, https: bool = True) -> AsyncIterator[tuple[Edge, Path, HttpConfig]]:
+async def running_edge(
+    port: int | None = None, *, https: bool = True, templates: Path = TEMPLATES
+) -> AsyncIterator[tuple[Edge, Path, HttpConfig]]:
     """The directory is made here because a Unix socket's path has to be short."""
     port = port or free_port()
     with TemporaryDirectory(prefix="edge-") as name:
         http = HttpConfig(address="127.0.0.1", port=port, https_port=free_port() if https else 0)
-        edge = Edge(Path(name), TEMPLATES, http)
+        edge = Edge(Path(name), templates, http)
         try:
             await edge.start()
             yield edge, Path(name), http
@@ -132,8 +149,12 @@ class Bench:
 
 
 @pytest.fixture
-async def bench() -> AsyncIterator[Bench]:
+async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Bench]:
+    """Marked with `hastened(file, slow, quick)`: of an edge with these words in the file's place of those."""
+    templates = TEMPLATES
+    for mark in request.node.iter_markers("hastened"):
+        templates = hastened(templates, tmp_path, *mark.args)
     async with AsyncExitStack() as stack:
-        edge, directory, http = await stack.enter_async_context(running_edge())
+        edge, directory, http = await stack.enter_async_context(running_edge(templates=templates))
         session = await stack.enter_async_context(aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)))
         yield Bench(edge, directory, http, Visitor(http.port, session), Apps(stack))

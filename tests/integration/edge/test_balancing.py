@@ -88,6 +88,7 @@ async def test_ewma_is_not_taken_in_by_quick_errors(bench: Bench) -> None:
     assert 1 <= answers["503"] <= 26  # by turns it would be 40
 
 
+@pytest.mark.hastened("lua/paasd/balancing.lua", "local DECAY = 10 ", "local DECAY = 2 ")
 async def test_ewma_forgives_an_instance_that_was_slow(bench: Bench) -> None:
     delay = 0.3
 
