@@ -119,7 +119,13 @@ def _edge(parts: Parts) -> list[Resource]:
         RedirectsResource(stores.domains, lifecycle),
         RoutesResource(stores.apps, stores.domains, lifecycle),
         CertificatesResource(
-            stores.certificates, stores.domains, stores.tls_settings, edge.serving, edge.issuing, lifecycle
+            stores.certificates,
+            stores.domains,
+            stores.tls_settings,
+            edge.serving,
+            edge.issuing,
+            edge.stapling,
+            lifecycle,
         ),
         EdgeResource(stores.gateway, lifecycle),
         CacheResource(stores.gateway, stores.purges, lifecycle, edge.edge),
