@@ -38,6 +38,8 @@ class HttpConfig:
     ca_bundle: str = ""
     """Roots (PEM) that the edge trusts there, such as /etc/ssl/certs/ca-certificates.crt; empty for none: only apps of
     the box can be asked. Nginx reads them for each server block, at a tenth of a second for all roots of a system."""
+    ocsp_to: str = ""
+    """Networks where the OCSP responders of certificates may be beside public addresses; never the apps' own."""
     cache_size: int = 1024**3
     """Bytes of answers that the edge keeps for apps that have `cache on`, of all together."""
     client_rate: int = 0

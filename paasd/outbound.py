@@ -7,6 +7,8 @@ import ipaddress
 import socket
 from urllib.parse import urlsplit
 
+from aiohttp.abc import AbstractResolver, ResolveResult
+
 from paasd.errors import InvalidInput
 from paasd.names import shown
 
@@ -39,3 +41,27 @@ async def look_up(url: str) -> tuple[str, int, Address]:
     except (OSError, TimeoutError):
         raise InvalidInput(f"{shown(parts.hostname)} has no address", hint="Check the host name.") from None
     return parts.hostname, port, ipaddress.ip_address(str(found[0][4][0]))
+
+
+class Pinned(AbstractResolver):
+    """The address that was judged, whatever the name says a moment later."""
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        return [
+            ResolveResult(
+                hostname=host,
+                host=str(self._address),
+                port=port,
+                family=socket.AF_INET6 if self._address.version == 6 else socket.AF_INET,
+                proto=0,
+                flags=socket.AI_NUMERICHOST,
+            )
+        ]
+
+    async def close(self) -> None:
+        """There is nothing to close."""

@@ -119,7 +119,13 @@ def _edge(parts: Parts) -> list[Resource]:
         RedirectsResource(stores.domains, sites),
         RoutesResource(stores.apps, stores.domains, sites),
         CertificatesResource(
-            stores.certificates, stores.domains, stores.tls_settings, edge.serving, edge.issuing, sites
+            stores.certificates,
+            stores.domains,
+            stores.tls_settings,
+            edge.serving,
+            edge.issuing,
+            edge.stapling,
+            sites,
         ),
         EdgeResource(stores.gateway, sites),
         CacheResource(stores.gateway, stores.purges, sites, edge.edge),

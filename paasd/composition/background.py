@@ -18,7 +18,11 @@ class Background:
 
 def compose_background(parts: Parts) -> Background:
     base = parts.base
-    subscribers = [*parts.commands.cron.subscribers(), *parts.edge.issuing.subscribers()]
+    subscribers = [
+        *parts.commands.cron.subscribers(),
+        *parts.edge.issuing.subscribers(),
+        *parts.edge.stapling.subscribers(),
+    ]
     return Background(
         workers=Workers(base.database, parts.stores.jobs, base.config.jobs, _handlers(parts)),
         subscriptions=Subscriptions(base.database, subscribers),
@@ -43,4 +47,5 @@ def _handlers(parts: Parts) -> list[Handler]:
         *parts.commands.one_offs.handlers(),
         *parts.commands.cron.handlers(),
         *parts.edge.issuing.handlers(),
+        *parts.edge.stapling.handlers(),
     ]

@@ -13,6 +13,7 @@ from paasd.route.edge import Edge
 from paasd.route.issuing import Issuing
 from paasd.route.local_ca import LocalAuthority
 from paasd.route.serving import Serving
+from paasd.route.stapling import Stapling
 from paasd.routing import Routing
 from paasd.run.readiness import Readiness
 
@@ -26,6 +27,7 @@ class EdgeParts:
     routing: Routing
     serving: Serving
     issuing: Issuing
+    stapling: Stapling
 
 
 def compose_edge(base: Base, stores: Stores) -> EdgeParts:
@@ -38,6 +40,16 @@ def compose_edge(base: Base, stores: Stores) -> EdgeParts:
         routing=Routing(config, stores.releases, stores.instances, readiness, stores.sleep_rules),
         serving=serving,
         issuing=_issuing(base, stores, edge, serving),
+        stapling=Stapling(
+            config.http,
+            config.run.subnet_pool,
+            base.database,
+            stores.apps,
+            stores.jobs,
+            stores.certificates,
+            serving,
+            edge.tls,
+        ),
     )
 
 

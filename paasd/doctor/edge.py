@@ -10,12 +10,30 @@ from pathlib import Path
 from paasd.config import Config
 from paasd.doctor.finding import Finding, fail, ok
 from paasd.errors import EdgeError
+from paasd.route.edge_staples import parse
+from paasd.route.files import read_text
 from paasd.route.nginx import Nginx
 
 _SITES = "Push the app again, or look at its site with: paasd nginx:show-config APP"
 
 
 async def check(config: Config, templates: Path) -> list[Finding]:
+    return [*await _sites(config, templates), *await asyncio.to_thread(_revoked, config.edge_dir / "tls")]
+
+
+def _revoked(directory: Path) -> list[Finding]:
+    """What the edge serves although its authority has declared it void."""
+    found = []
+    for path in sorted(directory.glob("[a-z0-9]*.ocsp")):
+        staple = parse(path.stem, read_text(path) or "")
+        if staple and staple.revoked:
+            names = (read_text(path.with_suffix(".pem")) or "").partition("\n")[0].split()[1:]
+            text = f"the certificate {path.stem} of {' '.join(names)} was revoked, says its authority"
+            found.append(fail("certificate", text, "Get another: certs:renew APP, or certs:import APP"))
+    return found
+
+
+async def _sites(config: Config, templates: Path) -> list[Finding]:
     """Tested in a directory of its own: what root wrote into the edge's, the daemon's user could not write again."""
     with tempfile.TemporaryDirectory(prefix="paasd-doctor-") as name:
         nginx = Nginx(Path(name), templates, config.http, None)

@@ -155,6 +155,19 @@ class Certificates:
             if changed:
                 await _record(tx, "certificate.expiring", "paasd", app, certificate, problem=problem)
 
+    async def found_revoked(self, app: App, certificate: StoredCertificate, responder: str, at: float) -> None:
+        """Its authority says so (OCSP)."""
+        async with self._database.transaction() as tx:
+            await _record(
+                tx,
+                "certificate.found-revoked",
+                "paasd",
+                app,
+                certificate,
+                responder=responder[:1000],
+                revoked=pem.day(at),
+            )
+
 
 def choose(
     certificates: Iterable[StoredCertificate], hosts: Collection[str], at: float

@@ -1,7 +1,8 @@
 """What the running Nginx knows of certificates, host names sent on to HTTPS, and ACME challenges.
 
 Owns `edge/tls/`, the mirror that Nginx reads at its own start: `index.txt` names the certificates, each in a file of
-its own (0600), `redirects.txt` the host names. Everything is changed live, without a reload."""
+its own (0600), `redirects.txt` the host names; `edge_staples.py` has what lies beside the
+certificates. Everything is changed live, without a reload."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ import contextlib
 import hashlib
 import logging
 import re
+import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ from paasd.errors import InvalidInput, PaasdError
 from paasd.models import Secret
 from paasd.names import app_name
 from paasd.route.control import ControlSocket, Refused
+from paasd.route.edge_staples import EdgeStaples, Staple
 from paasd.route.files import commit_file, discard_file, prepare_file, read_text, replace_file
 
 _log = logging.getLogger(__name__)
@@ -55,6 +58,7 @@ class EdgeTls:
         self._control = control
         self._index = directory / "index.txt"
         self._redirects = directory / "redirects.txt"
+        self._staples = EdgeStaples(directory, control)
         self._changing = asyncio.Lock()
 
     async def put(self, certificate: Served) -> None:
@@ -81,6 +85,7 @@ class EdgeTls:
                 failures = await self._set_differing([wanted[id] for id in failures], live, files)
             await asyncio.to_thread(self._write_index, wanted.keys() - failures.keys() | wanted.keys() & files.keys())
             await self._sync_redirects(redirects)
+            await self._staples.sync(wanted.keys(), time.time())
         for id, error in failures.items():
             _log.error("the certificate %s for %s is not served: %s", id, " ".join(wanted[id].names), error.detail)
         if failures:
@@ -107,6 +112,20 @@ class EdgeTls:
         """Ids of what the running Nginx has."""
         return set(await self._pairs("certificates"))
 
+    async def staple(self, id: str) -> Staple | None:
+        """What was said of a certificate (OCSP), perhaps out of date."""
+        return await self._staples.of(id)
+
+    async def put_staple(self, id: str, staple: Staple) -> None:
+        """Show it with a certificate from the next handshake on, until it is out of date; one that tells of a
+        revocation is kept and not shown."""
+        async with self._changing:
+            await self._staples.put(id, staple)
+
+    async def remove_staple(self, id: str) -> None:
+        async with self._changing:
+            await self._staples.remove(id)
+
     async def set_challenge(self, token: str, answer: str) -> None:
         """Answer an ACME challenge of the type HTTP-01 at every host name, for an hour at most."""
         if not _TOKEN.fullmatch(token):
@@ -129,6 +148,7 @@ class EdgeTls:
 
     async def _remove(self, id: str) -> None:
         await asyncio.to_thread(self._unlist, id)
+        await self._staples.remove(id)
         await self._control.delete(f"certificates/{id}")
 
     async def _sync_redirects(self, redirects: Mapping[str, Collection[str]]) -> None:

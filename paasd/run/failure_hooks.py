@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import logging
 import re
-import socket
 from collections import Counter
 from typing import Any
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
 
 from paasd.checks import Check
 from paasd.config import RunConfig
 from paasd.drivers.base import Driver
 from paasd.errors import InvalidInput, PaasdError
 from paasd.models import App
-from paasd.outbound import look_up, may_reach
+from paasd.outbound import Pinned, look_up, may_reach
 from paasd.run.instances import InstanceRow
 
 _log = logging.getLogger(__name__)
@@ -92,36 +90,11 @@ class FailureHooks:
         host, _, address = await look_up(url)
         if not may_reach(address, self._config.subnet_pool, self._config.hooks_to):
             raise InvalidInput(f"{host} is at {address}, which is no public address (run.hooks_to in paasd.toml)")
-        connector = aiohttp.TCPConnector(resolver=_Pinned(str(address)), force_close=True)
+        connector = aiohttp.TCPConnector(resolver=Pinned(address), force_close=True)
         timeout = aiohttp.ClientTimeout(total=_POST_TIMEOUT)
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
             async with session.post(url, json=body, allow_redirects=False) as response:
                 return response.status
-
-
-class _Pinned(AbstractResolver):
-    """The address that was judged, whatever the name says a moment later."""
-
-    def __init__(self, address: str) -> None:
-        self._address = address
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        six = ":" in self._address
-        return [
-            ResolveResult(
-                hostname=host,
-                host=self._address,
-                port=port,
-                family=socket.AF_INET6 if six else socket.AF_INET,
-                proto=0,
-                flags=socket.AI_NUMERICHOST,
-            )
-        ]
-
-    async def close(self) -> None:
-        """There is nothing to close."""
 
 
 def _told(error: str) -> str:

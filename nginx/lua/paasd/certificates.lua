@@ -5,6 +5,7 @@
 -- for another one. A worker parses it once: doing so in each handshake would make handshakes three times as dear.
 
 local ssl = require "ngx.ssl"
+local staples = require "paasd.staples"
 
 local dict = ngx.shared.paasd_tls
 local gmatch, match, lower = string.gmatch, string.match, string.lower
@@ -17,7 +18,7 @@ local M = {changed = function() end}
 
 local seen             -- version of the dictionary that `by_name` was made from
 local by_name = {}     -- host name, perhaps `*.parent` -> parsed certificate
-local parsed = {}      -- id -> {text, chain, key, least}
+local parsed = {}      -- id -> {text, chain, key, least, staple}
 
 local function parse(id, text)
     local version, pem = match(text, "^(%S+)[^\n]*\n(.*)$")
@@ -38,7 +39,11 @@ local function of_id(id)
         found = parse(id, text)
         parsed[id] = found
     end
-    return text and found
+    if not text or not found then
+        return nil
+    end
+    found.staple = staples.of(id)
+    return found
 end
 
 local function forget(version)
@@ -91,6 +96,9 @@ function M.handshake()
         ngx.log(ngx.ERR, "the certificate of ", host, " cannot be used: ", err)
         return ngx.exit(ERROR)
     end
+    if found.staple then
+        staples.show(found.staple)
+    end
 end
 
 local function names_of(text)
@@ -123,7 +131,7 @@ function M.remove(id)
         end
     end
     dict:delete("certificate:" .. id)
-    dict:incr("version", 1, 0)
+    staples.remove(id)
 end
 
 local function lines(prefix, format)
@@ -141,6 +149,11 @@ end
 -- `<id> <hash of its text>`: enough to see what has to be put right.
 function M.list()
     return lines("certificate", ngx.md5)
+end
+
+-- The same of what is shown with them.
+function M.staples()
+    return lines("staple", ngx.md5)
 end
 
 -- `<name> <id>`
@@ -218,6 +231,7 @@ function M.load(directory)
         local text = read(directory .. "/" .. id .. ".pem")
         if text then
             M.set(id, text)
+            staples.set(id, read(directory .. "/" .. id .. ".ocsp") or "")
         end
     end
     for app, hosts in gmatch(read(directory .. "/redirects.txt") or "", "([%w-]+) ([^\n]*)\n") do

@@ -3,6 +3,7 @@
 local breaker = require "paasd.breaker"
 local ejection = require "paasd.ejection"
 local certificates = require "paasd.certificates"
+local staples = require "paasd.staples"
 local own_pages = require "paasd.own_pages"
 local hosts = require "paasd.hosts"
 local policies = require "paasd.policies"
@@ -79,6 +80,7 @@ local collections = {
     ["GET /ejections"] = ejection.text,
     ["GET /certificates"] = certificates.list,
     ["GET /names"] = certificates.names,
+    ["GET /staples"] = certificates.staples,
     ["GET /redirects"] = certificates.redirects,
 }
 
@@ -88,6 +90,8 @@ local members = {
     ["DELETE /counters/"] = function(app) counters.remove(app) breaker.forget(app) return "" end,
     ["PUT /certificates/"] = function(id) return stored(certificates.set(id, body())) end,
     ["DELETE /certificates/"] = function(id) certificates.remove(id) return "" end,
+    ["PUT /staples/"] = function(id) return stored(staples.set(id, body())) end,
+    ["DELETE /staples/"] = function(id) staples.remove(id) return "" end,
     ["PUT /redirects/"] = function(app) return stored(certificates.set_redirects(app, body())) end,
     ["PUT /challenges/"] = function(token) return stored(certificates.set_challenge(token, body())) end,
     ["DELETE /challenges/"] = function(token) certificates.remove_challenge(token) return "" end,

@@ -14,13 +14,16 @@ from paasd.app_sites import AppSites
 from paasd.database import now
 from paasd.errors import InvalidSite
 from paasd.identity.policy import Action
-from paasd.route import pem
+from paasd.route import ocsp, pem
 from paasd.route.acme.rules import Trouble
 from paasd.route.certificates import Certificates, Source, StoredCertificate
 from paasd.route.domains import Domains
 from paasd.route.issuing import Issuing
 from paasd.route.serving import Serving
+from paasd.route.stapling import StapleState, Stapling
 from paasd.tls_settings import KEYS, TlsSettings
+
+_REVOKED = "its authority has revoked the certificate; get another one"
 
 
 class NewCertificate(Body):
@@ -45,6 +48,7 @@ class CertificatesResource:
         settings: TlsSettings,
         serving: Serving,
         issuing: Issuing,
+        stapling: Stapling,
         sites: AppSites,
     ) -> None:
         self._certificates = certificates
@@ -52,6 +56,7 @@ class CertificatesResource:
         self._settings = settings
         self._serving = serving
         self._issuing = issuing
+        self._stapling = stapling
         self._sites = sites
 
     def operations(self) -> Sequence[Operation]:
@@ -107,7 +112,9 @@ class CertificatesResource:
         return web.Response(text=await self._issuing.local_root(), content_type="application/x-pem-file")
 
     async def info(self, call: Call) -> dict[str, Any]:
-        return await self._shape(call, await self._certificates.get(call.app, call.request.match_info["id"]))
+        certificate = await self._certificates.get(call.app, call.request.match_info["id"])
+        state = await self._stapling.of(certificate)
+        return {**await self._shape(call, certificate), **_staple_shape(certificate, state)}
 
     async def remove(self, call: Call) -> dict[str, Any]:
         certificate = await self._certificates.get(call.app, call.request.match_info["id"])
@@ -122,6 +129,8 @@ class CertificatesResource:
     async def report(self, call: Call) -> dict[str, Any]:
         tls, hosts = await self._serving.of(call.app), (await self._domains.names(call.app)).secured
         troubles, unserved = await self._issuing.troubles(call.app), (await self._issuing.wanted(call.app)).unserved
+        revoked = await self._stapling.revoked(tls.chosen.values())
+        void = {host: _REVOKED for host, certificate in tls.chosen.items() if certificate.id in revoked}
         return {
             "settings": {
                 key: {**value, "description": KEYS[key].description}
@@ -129,7 +138,7 @@ class CertificatesResource:
             },
             "names": [
                 _name_shape(host, tls.chosen.get(host), host in tls.redirects)
-                | _trouble_shape(host, troubles, unserved)
+                | _trouble_shape(host, troubles, {**unserved, **void})
                 for host in hosts
             ],
         }
@@ -165,6 +174,20 @@ def certificate_shape(certificate: StoredCertificate, hosts: Sequence[str]) -> d
         **facts,
         "created_by": certificate.created_by,
         "created_at": instant(certificate.created_at),
+    }
+
+
+def _staple_shape(certificate: StoredCertificate, state: StapleState) -> dict[str, Any]:
+    required = ocsp.must_staple(certificate.leaf)
+    problem = state.problem
+    if required and state.until is None:
+        problem += "; the certificate demands a staple (Must-Staple), and browsers that heed it refuse it without one"
+    return {
+        "staple_until": instant(state.until),
+        "staple_problem": problem or None,
+        "staple_asked_at": instant(state.ask_at),
+        "must_staple": required,
+        "revoked_at": instant(state.revoked_at),
     }
 
 
