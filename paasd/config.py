@@ -6,16 +6,9 @@ setting and a test keeps it complete.
 
 from __future__ import annotations
 
-import dataclasses
 import ipaddress
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-from paasd.errors import InvalidInput
-
-DEFAULT_CONFIG_FILE = Path("/etc/paasd/paasd.toml")
 
 
 @dataclass(frozen=True)
@@ -278,66 +271,3 @@ class Config:
     def keys_dir(self) -> Path:
         """Host keys and the master key."""
         return self.data_dir / "keys"
-
-    def replace(self, changes: dict[str, Any]) -> Config:
-        """A copy with dotted settings replaced, as in `{"http.port": 8080}`; None values are ignored."""
-        return _apply(self, {key: value for key, value in changes.items() if value is not None})
-
-
-def load(path: Path | None, data_dir: Path) -> Config:
-    """Read `path` (TOML; None for defaults only). Raises InvalidInput naming the setting that is wrong."""
-    config = Config(data_dir=data_dir.absolute())
-    if path is None:
-        return config
-    try:
-        document = tomllib.loads(path.read_text())
-    except FileNotFoundError:
-        raise InvalidInput(f"no configuration file at {path}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"{path}: {error}") from error
-    return _apply(config, flatten(document))
-
-
-def settings() -> dict[str, Any]:
-    """Every setting with its default, by dotted name."""
-    return {name: value for name, value in flatten(dataclasses.asdict(Config(Path("/")))).items() if name != "data_dir"}
-
-
-def flatten(document: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in document.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat
-
-
-def _apply(config: Config, changes: dict[str, Any]) -> Config:
-    sections: dict[str, dict[str, Any]] = {}
-    for name, value in changes.items():
-        section, _, key = name.rpartition(".")
-        sections.setdefault(section, {})[key] = value
-    top = {key: _checked(config, "", key, value) for key, value in sections.pop("", {}).items()}
-    for section, values in sections.items():
-        current = getattr(config, section, None)
-        if not dataclasses.is_dataclass(current) or isinstance(current, type):
-            raise InvalidInput(f"unknown section [{section}] in the configuration")
-        checked = {key: _checked(current, section, key, value) for key, value in values.items()}
-        top[section] = dataclasses.replace(current, **checked)
-    return dataclasses.replace(config, **top)
-
-
-def _checked(holder: Any, section: str, key: str, value: Any) -> Any:
-    name = f"{section}.{key}" if section else key
-    if key not in {f.name for f in dataclasses.fields(holder)}:
-        raise InvalidInput(f"unknown setting {name}", hint="docs/config.md lists every setting.")
-    current = getattr(holder, key)
-    if isinstance(current, Path) and isinstance(value, str | Path):
-        return Path(value).absolute()
-    if isinstance(current, float) and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if type(value) is not type(current):
-        raise InvalidInput(f"{name} must be {type(current).__name__}, not {shown_type(value)}")
-    return value
-
-
-def shown_type(value: Any) -> str:
-    return f"{type(value).__name__} {value!r}"

@@ -16,7 +16,8 @@ from paasd.build.limits import ensure_limits
 from paasd.capabilities import lower_network_admin
 from paasd.clock import ClockWatch, steady
 from paasd.composition import compose
-from paasd.config import Config, flatten
+from paasd.config import Config
+from paasd.config_file import flatten
 from paasd.errors import AlreadyExists, Cancelled, EngineUnavailable, PaasdError
 from paasd.models import Actor
 from paasd.pid_file import PidFile

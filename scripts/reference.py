@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 import paasd.api.v1
-from paasd import config
+from paasd import config, config_file
 from paasd.api.operations import Operation
 from paasd.api.server import PREFIX
 from paasd.cli.local import box_only, program
@@ -71,7 +71,7 @@ def settings() -> str:
     """A table of all settings of paasd.toml with type, default and meaning."""
     meanings = dict(_meanings())
     rows = ["| Setting | Default | Meaning |", "|---|---|---|"]
-    for name, default in config.settings().items():
+    for name, default in config_file.settings().items():
         shown = f"`{_toml(default)}`"
         rows.append(f"| `{name}` | {shown} | {meanings.get(name, '')} |")
     return "\n".join(rows)

@@ -13,7 +13,7 @@ from typing import Any
 import click
 from click.shell_completion import get_completion_class
 
-from paasd import config as configuration
+from paasd import config_file as configuration
 from paasd.cli.commands import MODULES as _REGISTERED  # noqa: F401 - registers all others
 from paasd.cli.framework import Cli, Group
 from paasd.cli.root import root
@@ -67,7 +67,7 @@ def load_config(config_file: Path | None, data_dir: Path, options: dict[str, Any
         "admin_key": "admin_key",
     }
     loaded = configuration.load(config_file, data_dir)
-    return loaded.replace({names[option]: value for option, value in options.items()})
+    return configuration.changed(loaded, {names[option]: value for option, value in options.items()})
 
 
 async def _serve(settings: Config) -> int:

@@ -10,7 +10,8 @@ import click
 
 from paasd.cli.framework import F
 from paasd.cli.local import load_config
-from paasd.config import Config, settings
+from paasd.config import Config
+from paasd.config_file import changed, settings
 from paasd.pid_file import PidFile
 
 ROOT = Path(__file__).parent.parent.parent
@@ -41,4 +42,4 @@ def own_config(config_file: Path | None, data_dir: Path) -> Config:
         return config
     known = settings()
     last = PidFile(config.run_dir).last_settings()
-    return config.replace({name: value for name, value in last.items() if name in known})
+    return changed(config, {name: value for name, value in last.items() if name in known})

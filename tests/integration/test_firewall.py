@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from paasd.config import Config
+from paasd.config_file import changed
 from paasd.docker_engine import DockerEngine
 from paasd.drivers.docker import DockerDriver
 from paasd.models import InstanceSpec, Limits
@@ -204,7 +205,7 @@ async def test_instances_have_no_ipv6_route(ground: Field) -> None:
 
 async def test_a_switched_off_firewall_sets_nothing(tmp_path: Path) -> None:
     label = f"pf{secrets.token_hex(3)}"
-    firewall = Firewall(Config(data_dir=tmp_path, label=label).replace({"run.firewall": False}))
+    firewall = Firewall(changed(Config(data_dir=tmp_path, label=label), {"run.firewall": False}))
     assert not await firewall.apply(["10.250.1.0/24"], [80])
     assert rules(label) == []
 

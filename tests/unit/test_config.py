@@ -4,24 +4,25 @@ from pathlib import Path
 
 import pytest
 
-from paasd import config
+from paasd import config_file
+from paasd.config import Config, RunConfig
 from paasd.errors import InvalidInput
 
 
-def loaded(text: str, tmp_path: Path) -> config.Config:
+def loaded(text: str, tmp_path: Path) -> Config:
     path = tmp_path / "paasd.toml"
     path.write_text(text)
-    return config.load(path, tmp_path)
+    return config_file.load(path, tmp_path)
 
 
 def test_defaults_without_a_file(tmp_path: Path) -> None:
-    assert config.load(None, tmp_path).http.port == 80
+    assert config_file.load(None, tmp_path).http.port == 80
 
 
 def test_file_wins_over_defaults_and_options_over_the_file(tmp_path: Path) -> None:
     read = loaded('[http]\nport = 8080\ndomain = "example.org"\n', tmp_path)
     assert (read.http.port, read.http.domain) == (8080, "example.org")
-    changed = read.replace({"http.port": 9090, "ssh.port": None, "label": "x"})
+    changed = config_file.changed(read, {"http.port": 9090, "ssh.port": None, "label": "x"})
     assert (changed.http.port, changed.ssh.port, changed.label) == (9090, 2222, "x")
 
 
@@ -48,9 +49,9 @@ def test_a_wrong_setting_is_named(text: str, named: str, tmp_path: Path) -> None
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="no configuration file"):
-        config.load(tmp_path / "nowhere.toml", tmp_path)
+        config_file.load(tmp_path / "nowhere.toml", tmp_path)
 
 
 def test_the_pool_is_cut_into_networks() -> None:
-    subnets = config.RunConfig(subnet_pool="10.9.0.0/22").subnets()
+    subnets = RunConfig(subnet_pool="10.9.0.0/22").subnets()
     assert subnets == ["10.9.0.0/24", "10.9.1.0/24", "10.9.2.0/24", "10.9.3.0/24"]

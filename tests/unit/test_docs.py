@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from paasd import config
+from paasd import config_file
 from paasd.cli.local import program
 from scripts.reference import DOCS, operations
 
@@ -34,7 +34,7 @@ def test_every_operation_is_documented() -> None:
 
 def test_every_setting_is_documented_with_a_meaning() -> None:
     rows = {line.split("|")[1].strip(): line.split("|")[3].strip() for line in _table()}
-    for name in config.settings():
+    for name in config_file.settings():
         assert rows.get(f"`{name}`"), name
 
 
