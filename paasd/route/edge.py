@@ -18,8 +18,9 @@ from paasd.errors import EdgeError, InvalidSite, NotFound
 from paasd.gateway.breaker import BreakerState, parse_breakers
 from paasd.names import app_name
 from paasd.route.access_logs import AccessLogs
+from paasd.route.app_tables import AppTables
 from paasd.route.blocks import Blocks
-from paasd.route.control import AppCounters, ControlSocket, Refused, parse_counters, parse_route, route_line
+from paasd.route.control import AppCounters, ControlSocket, parse_counters, parse_route, route_line
 from paasd.route.edge_logs import EdgeLogs
 from paasd.route.edge_tls import EdgeTls
 from paasd.route.files import read_text, replace_file
@@ -34,7 +35,6 @@ _START_TIMEOUT = 10.0
 _RELOAD_TIMEOUT = 15.0
 _HIDDEN = re.compile(r'[$]pbkdf2-[^"]*|(?<="key":")[^"]*')  # hashes of passwords, keys of sessions: nobody's to see
 _AGEING = 600.0
-_LONGEST_POLICY = 64 * 1024
 
 
 class Edge:
@@ -48,8 +48,7 @@ class Edge:
         self._control = ControlSocket(self._nginx.layout.control)
         self.tls = EdgeTls(self._nginx.layout.tls, self._control)
         self._hosts = LiveTable(self._control, "hosts", directory / "hosts.txt")
-        self._policies = LiveTable(self._control, "policies", directory / "policies.txt")
-        self._pages = LiveTable(self._control, "pages", directory / "pages.txt")
+        self._tables = AppTables(self._control, directory)
         self._routes = LiveTable(self._control, "routes", directory / "routes.txt")
         self.logs = EdgeLogs(AccessLogs(directory / "access"), self._nginx.layout.error_log, self._hosts)
         self._aged = float("-inf")
@@ -91,12 +90,7 @@ class Edge:
     async def set_site(self, site: Site) -> bool:
         """Make `site` effective. True if that took a reload. Raises InvalidSite; what served before still serves."""
         host_lines(site), self._files.render(site)  # refused before anything is asked of Nginx
-        if len(site.policy) > _LONGEST_POLICY:
-            raise InvalidSite(
-                f"what is set for {site.app} at the edge is {len(site.policy) // 1024} KiB long,"
-                f" {_LONGEST_POLICY // 1024} KiB are possible",
-                hint="Set fewer or shorter ones.",
-            )
+        self._tables.check(site)
         async with self._changing_sites:
             await self._ensure_started()
             live = await self._hosts.live()
@@ -107,8 +101,7 @@ class Edge:
             check_free(site.app, lines, live)
             if refused := await self._blocks.test([site], {site.app: text}):
                 raise InvalidSite(f"Nginx refuses the site of {site.app}: {refused[site.app]}")
-            await self._set_pages(site)
-            await self._set_policy(site)
+            await self._tables.set(site)
             others = {name: line for name, line in live.items() if app_of(line) != site.app}
             return await self._apply(others | lines, live, {site.app: text})
 
@@ -119,8 +112,7 @@ class Edge:
             live = await self._hosts.live()
             wanted = {name: line for name, line in live.items() if app_of(line) != app}
             await self._apply(wanted, live, {app: None})
-            await self._policies.change({app_name(app): None})
-            await self._pages.change({app: None})
+            await self._tables.remove(app)
             await self._control.delete(f"counters/{app}")  # after that no worker has lines of it
             await asyncio.to_thread(self.logs.access.remove, app)
 
@@ -141,39 +133,15 @@ class Edge:
             live = await self._hosts.live()
             wanted = {name: line for name, line in wanted.items() if app_of(line) not in refused}
             kept = {name: line for name, line in live.items() if app_of(line) in refused and name not in wanted}
-            policies = {site.app: site.policy for site in sites if site.policy}
-            await self._policies.add(policies)  # names that have one by another app's name keep that until they move
-            await self._sync_pages(sites)
+            await self._tables.add(sites)
             present = await asyncio.to_thread(self._files.apps)
             gone = dict.fromkeys(app for app in present if app not in {site.app for site in sites})
             texts = {app: text for app, text in texts.items() if app not in refused}
             await self._apply(wanted | kept, live, texts | gone)
-            await self._policies.sync(policies)
+            await self._tables.keep_only(sites)
             await asyncio.to_thread(self._blocks.remove_strays, {site.app for site in sites})
             await asyncio.to_thread(self.logs.access.keep_only, {site.app for site in sites})
             return refused
-
-    async def _set_policy(self, site: Site) -> None:
-        try:
-            await self._policies.change({site.app: site.policy or None})
-        except Refused as error:
-            raise InvalidSite(
-                "there is no room for more settings of apps", hint="Set fewer or shorter ones."
-            ) from error
-
-    async def _set_pages(self, site: Site) -> None:
-        if site.pages or site.app in await self._pages.live():
-            try:
-                await self._pages.change({site.app: site.pages or None})
-            except Refused as error:
-                raise InvalidSite("there is no room for more pages of apps", hint="Make the page smaller.") from error
-
-    async def _sync_pages(self, sites: Sequence[Site]) -> None:
-        """Without its pages an app is served all the same, with the edge's own."""
-        try:
-            await self._pages.sync({site.app: site.pages for site in sites if site.pages})
-        except Refused as error:
-            _log.warning("pages of apps: %s", error.detail)
 
     async def site_config(self, app: str) -> str:
         """Text of an app's server block if it has one, then what the tables have of it. Raises NotFound."""
@@ -182,7 +150,7 @@ class Edge:
         if block is None and not hosts:
             raise NotFound(f"the edge has no site for {app}")
         tables = {"host": sorted(hosts)}
-        for name, table in (("route", self._routes), ("policy", self._policies)):
+        for name, table in (("route", self._routes), ("policy", self._tables.policies)):
             tables[name] = [line for key, line in (await table.live()).items() if key == app]
         text = block or f"# {app} needs no server block of its own.\n"
         text += "".join(f"# {name} {line}\n" for name, lines in tables.items() for line in lines)
@@ -193,13 +161,10 @@ class Edge:
         async with self._changing_sites:
             sites = set_apart(sites)
             wanted, refused = all_lines(sites)
-            live, policies, pages = await self._hosts.live(), await self._policies.live(), await self._pages.live()
+            live = await self._hosts.live()
             found = [f"{name} is not served as {line}" for name, line in wanted.items() if live.get(name) != line]
             found += [f"{name} is served but nobody has it" for name in sorted(live.keys() - wanted.keys())]
-            said = {site.app: site.policy for site in sites if site.policy}
-            found += [f"the policy of {app} is not the one that was set" for app in _unequal(said, policies)]
-            own = {site.app: site.pages for site in sites if site.pages}
-            found += [f"the pages of {app} are not those that were set" for app in _unequal(own, pages)]
+            found += await self._tables.differences(sites)
             found += [f"the site of {app} is not possible: {reason}" for app, reason in refused.items()]
             return found + await asyncio.to_thread(self._blocks.differences, sites)
 
@@ -261,7 +226,7 @@ class Edge:
         texts, _ = self._blocks.render_all(good)
         self._files.prepare(good)
         self._blocks.write(dict.fromkeys(self._files.apps()) | texts)
-        self._policies.seed({site.app: site.policy for site in good if site.policy})
+        self._tables.seed(good)
         self._hosts.seed(lines)  # last: a start that ends before this begins anew
 
     def _create_directories(self) -> None:
@@ -319,7 +284,3 @@ class Edge:
             await asyncio.sleep(0.01)
         reason = await asyncio.to_thread(self._nginx.last_errors) or seen
         raise EdgeError(f"Nginx did not take its configuration within {timeout:.0f} s: {reason}")
-
-
-def _unequal(wanted: Mapping[str, str], present: Mapping[str, str]) -> list[str]:
-    return sorted(app for app in wanted.keys() | present.keys() if wanted.get(app) != present.get(app))

@@ -139,7 +139,7 @@ async def test_pages_outlive_nginx_and_go_with_the_app(bench: Bench) -> None:
     await bench.edge.set_site(site)
     assert (await bench.visitor.get(host))[1] == PAGE
     await bench.edge.remove_site("blog")
-    assert await bench.edge._pages.live() == {}
+    assert await bench.edge._tables.pages.live() == {}
     await bench.serve("blog")
     assert (await bench.visitor.get(host))[1] != PAGE
 
