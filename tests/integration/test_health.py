@@ -86,6 +86,13 @@ def instances(box: Box, name: str) -> list[dict[str, Any]]:
     return [i for i in box.json("ps:report", name)["instances"] if i["duty"] == "live"]
 
 
+def answers(instance: dict[str, Any]) -> bool:
+    try:
+        return ask(instance, "/live") == 200
+    except OSError:
+        return False
+
+
 def ask(instance: dict[str, Any], path: str) -> int:
     """A request to one instance, past the edge."""
     connection = http.client.HTTPConnection(instance["address"], 5000, timeout=5)
@@ -331,5 +338,5 @@ def test_a_restart_that_a_killed_daemon_left_half_done_is_finished(new_box: Any)
     assert first["name"] not in {name for c in box.containers() for name in (n.strip("/") for n in c["Names"])}
     box.start()
     box.settles()
-    assert ask(first, "/live") == 200
     assert box.get("halfway").status == 200
+    eventually(lambda: answers(first))  # its container runs, and the app in it is about to
