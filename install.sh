@@ -261,7 +261,7 @@ from pathlib import Path
 
 import tomlkit
 
-from paasd import config
+from paasd import config_file
 
 path, *changes = sys.argv[1:]
 document = tomlkit.parse(Path(path).read_text())
@@ -273,7 +273,7 @@ for change in changes:
 text = tomlkit.dumps(document)
 new = Path(path + ".new")
 new.write_text(text)
-config.load(new, Path("/var/lib/paasd"))
+config_file.load(new, Path("/var/lib/paasd"))
 new.replace(path)
 PY
 }
@@ -301,8 +301,8 @@ write_environment() {
 setting() {
   "$PYTHON" -c 'import functools, sys
 from pathlib import Path
-from paasd import config
-print(functools.reduce(getattr, sys.argv[2].split("."), config.load(Path(sys.argv[1]), Path("/"))))' "$CONFIG" "$1"
+from paasd import config_file
+print(functools.reduce(getattr, sys.argv[2].split("."), config_file.load(Path(sys.argv[1]), Path("/"))))' "$CONFIG" "$1"
 }
 
 # A stranger on one of the ports would only be noticed when the daemon fails to start.
