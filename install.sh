@@ -269,7 +269,7 @@ for change in changes:
     name, _, value = change.partition("=")
     section, _, key = name.rpartition(".")
     table = document.setdefault(section, tomlkit.table()) if section else document
-    table[key] = int(value) if isinstance(config.settings()[name], int) else value
+    table[key] = int(value) if isinstance(config_file.settings()[name], int) else value
 text = tomlkit.dumps(document)
 new = Path(path + ".new")
 new.write_text(text)
