@@ -26,7 +26,7 @@ def report(cli: Cli, app: str, as_json: bool) -> None:
             if found["ratio"] is None
             else f"{found['ratio']:.1%} of {asked} requests that it may answer",
             "Bytes from it": found["bytes_saved"],
-            "Purges": "none" if not found["purges"] else "",
+            "Purges": len(found["purges"]) or "none",
         }
     )
     if found["purges"]:

@@ -67,14 +67,18 @@ class NginxConfig:
 
     async def write(self, include: Sequence[str]) -> None:
         """The main configuration, which reads the files `include`, and what it shares with them."""
-        await _write(self._layout.locations, await self._locations())
+        await _write(self._locations_of(False), await self._locations())
         await _write(self._layout.config, await self._main(include, test=False))
 
     async def write_test(self, include: Sequence[str]) -> Path:
         """A main configuration to be tested; returns where it is."""
         path = self._layout.test / "nginx.conf"
+        await asyncio.to_thread(self._locations_of(True).write_text, await self._locations())
         await asyncio.to_thread(path.write_text, await self._main(include, test=True))
         return path
+
+    def _locations_of(self, test: bool) -> Path:
+        return self._layout.test / "locations.conf" if test else self._layout.locations
 
     async def _locations(self) -> str:
         text = await asyncio.to_thread((self._templates / "locations.conf.j2").read_text)
@@ -94,7 +98,7 @@ class NginxConfig:
             pid=self._layout.test / "nginx.pid" if test else self._layout.pid_file,
             error_log="stderr" if test else f'"{self._layout.error_log}"',
             directory=self._layout.directory,
-            locations=self._layout.locations,
+            locations=self._locations_of(test),
             templates=self._templates,
             listen=listen_addresses(self._http),
             listen_tls=tls_addresses(self._http),
