@@ -50,9 +50,10 @@ def _owners(config: Config) -> Finding:
     owner = config.data_dir.stat().st_uid
     name = _user(owner)
     # Workers of a root Nginx run as another user.
-    tmp, access = config.edge_dir / "tmp", config.edge_dir / "access"
+    own = {config.edge_dir / "access", config.edge_dir / "cache"}
+    theirs = {*own, config.edge_dir / "tmp"}
     for path in _walk(config.data_dir, depth=3):
-        is_workers = path == access or not {tmp, access}.isdisjoint(path.parents)
+        is_workers = path in own or not theirs.isdisjoint(path.parents)
         if path.lstat().st_uid != owner and not is_workers:
             text = f"{path} belongs to {_user(path.lstat().st_uid)}, the data directory to {name}"
             return fail("owner", text, f"chown -R {name}: {config.data_dir}")
