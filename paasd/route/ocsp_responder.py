@@ -39,7 +39,7 @@ class OcspResponders:
     async def _answer(self, url: str, request: bytes) -> bytes:
         connector = await self._connector(url)
         async with (
-            aiohttp.ClientSession(connector=connector) as session,
+            aiohttp.ClientSession(connector=connector, auto_decompress=False) as session,
             session.post(url, data=request, headers={"Content-Type": _TYPE}, allow_redirects=False) as response,
         ):
             if response.status != 200:

@@ -58,6 +58,7 @@ class StapleState:
 
 @dataclass(frozen=True)
 class _Attempt:
+    at: float
     ask_at: float
     failures: int = 0
     problem: str = ""
@@ -173,19 +174,21 @@ class Stapling:
         await self._edge.put_staple(certificate.id, staple)
         # A responder may say the same again for a while.
         pause = max(_SOONEST, min(_FAILED_MOST, (answer.until - self._clock()) / 4))
-        return _Attempt(max(_renew_at(answer), self._clock() + pause))
+        return _Attempt(self._clock(), max(_renew_at(answer), self._clock() + pause))
 
     def _failed(self, certificate: StoredCertificate, question: ocsp.Question, error: PaasdError | OSError) -> None:
         detail = error.detail if isinstance(error, PaasdError) else str(error)
-        failures = self._attempts.get(certificate.id, _Attempt(0.0)).failures
+        failures = self._attempts.get(certificate.id, _Attempt(0.0, 0.0)).failures
         _log.warning("%s was asked about the certificate %s: %s", question.url, certificate.id, detail)
         wait = min(_FAILED_MOST, _SOONEST * 2.0 ** min(failures, 20))
-        self._attempts[certificate.id] = _Attempt(self._clock() + wait, failures + 1, detail)
+        self._attempts[certificate.id] = _Attempt(self._clock(), self._clock() + wait, failures + 1, detail)
 
     def _ask_at(self, id: str, answer: ocsp.Answer | None) -> float:
         if attempt := self._attempts.get(id):
+            lost = answer is None and not attempt.failures  # it is gone from the files, or its time was short
+            at = attempt.at + _SOONEST if lost else attempt.ask_at
             # Weeks ahead was written down when the clock was wrong.
-            return attempt.ask_at if attempt.ask_at - self._clock() <= _OFTEN else 0.0
+            return at if at - self._clock() <= _OFTEN else 0.0
         return _renew_at(answer) if answer else 0.0
 
     async def _answer(self, id: str, question: ocsp.Question) -> ocsp.Answer | None:

@@ -190,6 +190,16 @@ async def test_a_new_daemon_goes_by_the_file_and_asks_where_it_is_damaged(it: Sm
     assert len(it.responder.asked) == 3 and not it.shown, "an answer about another certificate stays"
 
 
+async def test_a_lost_answer_is_asked_for_again_but_not_at_once(it: Small) -> None:
+    it.answers(age=0, lasts=2 * HOUR)
+    await it.stapling.look()
+    await it.edge.tls.remove_staple(it.certificate.id)
+    assert await it.stapling.look() == pytest.approx(60, abs=10) and len(it.responder.asked) == 1
+    it.clock.ahead = 70
+    await it.stapling.look()
+    assert len(it.responder.asked) == 2 and it.shown
+
+
 async def test_failures_change_nothing_and_are_tried_ever_more_rarely(it: Small) -> None:
     it.answers(age=0, lasts=40 * HOUR)
     await it.stapling.look()
