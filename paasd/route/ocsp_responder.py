@@ -61,7 +61,6 @@ class OcspResponders:
             raise CertificateError(error.detail) from None
         if not may_reach(address, self._apps, self._allowed):
             raise CertificateError(
-                f"{shown(host)} is at {address}, which is no public address",
-                hint="An administrator can allow the network with http.ocsp_to in paasd.toml.",
+                f"{shown(host)} is at {address}, which is no public address (http.ocsp_to in paasd.toml)"
             )
         return aiohttp.TCPConnector(resolver=Pinned(address), force_close=True)

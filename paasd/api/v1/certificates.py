@@ -185,7 +185,7 @@ def _staple_shape(certificate: StoredCertificate, state: StapleState) -> dict[st
     return {
         "staple_until": instant(state.until),
         "staple_problem": problem or None,
-        "staple_asked_at": instant(state.ask_at),
+        "staple_ask_at": instant(state.ask_at),
         "must_staple": required,
         "revoked_at": instant(state.revoked_at),
     }
