@@ -68,9 +68,18 @@ class AppSites:
             try:
                 await self._set(app)
             except BaseException:
-                await asyncio.shield(undo(done))
+                await asyncio.shield(self._undo(app, undo(done)))
                 raise
             return done
+
+    async def _undo(self, app: App, undoing: Coroutine[Any, Any, object]) -> None:
+        """Raises nothing: that would hide why it is undone. The edge may have taken a part of the change."""
+
+        async def undo() -> None:
+            await undoing
+            await self._set(app)
+
+        await tidy(f"what was not possible for {app.name}", undo)
 
     async def drop(self, name: str) -> None:
         """Take the site of a name away that no app has; a new one may have it by now."""
@@ -154,3 +163,5 @@ async def tidy(what: str, step: Callable[[], Awaitable[object]]) -> None:
         await step()
     except PaasdError as error:
         _log.warning("%s: left to the reconciler: %s", what, error.detail)
+    except Exception:
+        _log.exception("%s: left to the reconciler", what)

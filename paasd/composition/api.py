@@ -127,7 +127,7 @@ def _edge(parts: Parts) -> list[Resource]:
             edge.stapling,
             sites,
         ),
-        EdgeResource(stores.gateway, sites),
+        EdgeResource(stores.gateway, stores.sign_ins, sites),
         CacheResource(stores.gateway, stores.purges, sites, edge.edge),
         SignInsResource(stores.sign_ins, stores.gateway, stores.domains, sites),
         SnippetsResource(stores.snippets, sites),

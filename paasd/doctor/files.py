@@ -50,10 +50,9 @@ def _owners(config: Config) -> Finding:
     owner = config.data_dir.stat().st_uid
     name = _user(owner)
     # Workers of a root Nginx run as another user.
-    own = {config.edge_dir / "access", config.edge_dir / "cache"}
-    theirs = {*own, config.edge_dir / "tmp"}
+    theirs = {config.edge_dir / name for name in ("access", "cache", "tmp")}
     for path in _walk(config.data_dir, depth=3):
-        is_workers = path in own or not theirs.isdisjoint(path.parents)
+        is_workers = path == config.edge_dir / "access" or not theirs.isdisjoint(path.parents)
         if path.lstat().st_uid != owner and not is_workers:
             text = f"{path} belongs to {_user(path.lstat().st_uid)}, the data directory to {name}"
             return fail("owner", text, f"chown -R {name}: {config.data_dir}")

@@ -10,20 +10,19 @@ from paasd.app_settings import Key, duration, one_of
 from paasd.gateway.parts import Part, Values
 
 NAME = "members"
+ON = "auth.members"
 LINK = 300
 """Seconds for which a link holds; the edge says the same."""
 _USUAL = 12 * 3600
 
 KEYS: Mapping[str, Key] = {
-    "auth.members": Key(
-        one_of("on", "off"), "Whether only those get to the app who may see it in paasd and signed in (off)."
-    ),
+    ON: Key(one_of("on", "off"), "Whether only those get to the app who may see it in paasd and signed in (off)."),
     "auth.members.time": Key(duration(300, 2_592_000), "How long they stay signed in, up to 30d (12h)."),
 }
 
 
 def is_on(values: Values) -> bool:
-    return values.get("auth.members") == "on"
+    return values.get(ON) == "on"
 
 
 def seconds(values: Values) -> int:

@@ -30,7 +30,7 @@ class AppTables:
             raise InvalidSite(
                 f"what is set for {site.app} at the edge is {len(site.policy) // 1024} KiB long,"
                 f" {_LONGEST_POLICY // 1024} KiB are possible",
-                hint="Set fewer or shorter ones.",
+                hint="Set fewer or shorter ones. With auth.members on, each SSH key counts too: keys:list",
             )
 
     async def set(self, site: Site) -> None:

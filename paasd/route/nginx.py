@@ -48,7 +48,14 @@ class Nginx:
         directory = self.layout.directory
         directory.mkdir(parents=True, exist_ok=True)
         directory.chmod(0o711)
-        for name, mode in (("tmp", 0o711), ("logs", 0o700), ("control", 0o700), ("test", 0o700), ("tls", 0o700)):
+        for name, mode in (
+            ("tmp", 0o711),
+            ("logs", 0o700),
+            ("control", 0o700),
+            ("test", 0o700),
+            ("tls", 0o700),
+            ("cache", 0o711),
+        ):
             (directory / name).mkdir(exist_ok=True)
             (directory / name).chmod(mode)
         if os.geteuid() == 0:

@@ -92,6 +92,9 @@ function M.failed()
     if not gate.is_open() then
         return pages.send(503, "not-ready")
     end
+    if balancer.was_refused() then
+        return balancer.answer_refused()
+    end
     local seconds = routes.of(app).hold
     if not seconds or balancer.was_sent() then
         return pages.failed(app)

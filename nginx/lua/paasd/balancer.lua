@@ -177,7 +177,8 @@ local function pick_by_plan(app, route, request, is_stream)
     if failed then
         endpoint = next_try(plan, route, request, failed, time)
     elseif plan.breaker and route.count > 0 and not breaker.lets(plan.breaker, request, is_stream, time) then
-        return ngx.exit(ngx.ERROR)    -- its error page gives the breaker's answer
+        -- Its error page gives the breaker's answer, unless the cache has one that is out of date.
+        return ngx.exit(ngx.var.paasd_cache ~= "off" and BUSY or ngx.ERROR)
     else
         endpoint = first_try(plan, route, is_stream, time)
     end
@@ -192,10 +193,22 @@ local function pick_by_plan(app, route, request, is_stream)
     take(request, endpoint)
 end
 
+
 -- The cache renews an answer: one try, of which the log phase never hears, so nothing is counted.
 local function renew(app)
-    local route = last_route_of(app)
-    local endpoint = route.careful_until and next_up(route) or next_of(route)
+    local route, time, endpoint = last_route_of(app), now(), nil
+    if route.policy then
+        local plan = route.plan or plans.of(app, route)
+        if not (plan.breaker and breaker.is_open(plan.breaker, time)) then
+            endpoint = balancing.another(plan, route, {}, time)
+            local timeouts = plan.timeouts
+            if timeouts then
+                set_timeouts(timeouts.connect, timeouts.send, timeouts.read)
+            end
+        end
+    else
+        endpoint = route.careful_until and next_up(route) or next_of(route)
+    end
     if not endpoint then
         return ngx.exit(BUSY)
     end
@@ -273,6 +286,11 @@ function M.answer_refused()
         return pages.send(status, "breaker-open", seconds, app_of())
     end
     return pages.send(500)
+end
+
+-- Whether a breaker refused this request.
+function M.was_refused()
+    return breaker.answer(this_request()) ~= nil
 end
 
 -- Cookie that sticks this request's client to its endpoint, if there is a need for one.

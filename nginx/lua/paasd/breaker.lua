@@ -89,6 +89,14 @@ function M.lets(breaker, request, is_stream, time)
     return false
 end
 
+-- Whether the app gets nothing at all, or probes alone.
+function M.is_open(breaker, time)
+    if time >= breaker.look_at then
+        look(breaker, time)
+    end
+    return breaker.ends ~= 0
+end
+
 local function judge(breaker, epoch, is_error, time)
     look(breaker, time)
     if epoch ~= breaker.epoch then

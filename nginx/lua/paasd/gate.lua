@@ -60,8 +60,11 @@ end
 
 -- The location from which a request that passed the gate goes to the app.
 local function gate_of(entry)
-    if entry.grpc and find(var.content_type or "", "^application/grpc") then
-        return "@gate_grpc"
+    if entry.grpc then
+        local kind = var.content_type or ""
+        if kind == "application/grpc" or find(kind, "^application/grpc[+;]") then
+            return "@gate_grpc"
+        end
     end
     return var.paasd_stream ~= "" and "@gate_stream" or entry.way
 end

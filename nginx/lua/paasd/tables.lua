@@ -89,8 +89,10 @@ function Table:load(path)
     end
     local file = io.open(path, "r")
     if file then
-        self:patch(file:read("*a"))
+        local text = file:read("*a")
         file:close()
+        -- Without its policies an app would be open to everybody.
+        assert(self:patch(text), path .. " has more than there is room for")
     end
     self.dict:set(self.loaded, true)
 end

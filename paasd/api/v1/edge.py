@@ -7,8 +7,10 @@ from typing import Any
 
 from paasd.api.operations import Body, Call, Operation
 from paasd.app_sites import AppSites
+from paasd.gateway import members
 from paasd.gateway.policy import KEYS, Gateway
 from paasd.identity.policy import Action
+from paasd.identity.sign_ins import SignIns
 
 
 class EdgeSettingsChange(Body):
@@ -16,8 +18,9 @@ class EdgeSettingsChange(Body):
 
 
 class EdgeResource:
-    def __init__(self, gateway: Gateway, sites: AppSites) -> None:
+    def __init__(self, gateway: Gateway, sign_ins: SignIns, sites: AppSites) -> None:
         self._gateway = gateway
+        self._sign_ins = sign_ins
         self._sites = sites
 
     def operations(self) -> Sequence[Operation]:
@@ -49,6 +52,8 @@ class EdgeResource:
         async def change() -> dict[str, str | None]:
             before = await self._gateway.values(call.app)
             await self._gateway.change(call.actor, call.app, changes)
+            if members.ON in changes:  # cookies that the app may have seen meanwhile are worth nothing afterwards
+                await self._sign_ins.end_all(call.actor, call.app)
             return {key: before.get(key) for key in changes}
 
         await self._sites.change(call.app, change, lambda old: self._gateway.change(call.actor, call.app, old))

@@ -33,10 +33,11 @@ class SnippetsResource:
 
     async def set(self, call: Call) -> dict[str, Any]:
         """What Nginx refuses is not kept."""
-        before = await self._snippets.of(call.app)
-        await self._sites.change(
-            call.app,
-            lambda: self._snippets.set(call.actor, call.app, call.body.text),
-            lambda _: self._snippets.set(call.actor, call.app, before),
-        )
+
+        async def change() -> str:
+            before = await self._snippets.of(call.app)
+            await self._snippets.set(call.actor, call.app, call.body.text)
+            return before
+
+        await self._sites.change(call.app, change, lambda old: self._snippets.set(call.actor, call.app, old))
         return await self.show(call)

@@ -9,6 +9,7 @@ import pytest
 from paasd.app_sites import AppSites
 from paasd.edge_values import Site
 from paasd.errors import EdgeError
+from paasd.gateway.policy import Gateway
 from paasd.models import App
 from paasd.route.domains import Domains
 from tests.integration.edge.conftest import Bench
@@ -56,6 +57,31 @@ async def test_what_the_edge_does_not_take_is_undone(
     assert await bench.edge._hosts.live() == live
     await sites.remove_redirect(store.admin, blog, "www.example.org")
     assert "www.example.org" not in await bench.edge._hosts.live()
+
+
+async def test_what_the_edge_took_of_a_change_is_taken_back(
+    bench: Bench, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    domains, gateway = Domains(store.database, bench.http), Gateway(store.database)
+    sites = AppSites(store.apps, domains, bench.edge, store.database)
+    blog = await store.apps.create(store.admin, "blog")
+    await sites.begin(blog)
+    await gateway.change(store.admin, blog, {"deny": "127.0.0.1"})
+    await sites.set(blog)
+
+    async def fail() -> bool:
+        raise EdgeError("Nginx did not take its configuration within 15 s")
+
+    monkeypatch.setattr(bench.edge, "_make_effective", fail)
+    changes = {"deny": None, "body-size": "1m"}
+    with pytest.raises(EdgeError, match="within 15 s"):
+        await sites.change(
+            blog,
+            lambda: gateway.change(store.admin, blog, changes),
+            lambda _: gateway.change(store.admin, blog, {"deny": "127.0.0.1", "body-size": None}),
+        )
+    monkeypatch.undo()
+    assert (await bench.visitor.get("blog.localhost"))[0] == 403
 
 
 async def _state(domains: Domains, app: App) -> object:

@@ -109,7 +109,8 @@ async def test_errors_of_the_app_and_of_the_edge(bench: Bench, channel: grpc.aio
 
 async def test_what_is_no_call_goes_to_the_app_as_usual(bench: Bench) -> None:
     host = await bench.serve("blog", await bench.apps.saying("a page"), policy=POLICY)
-    assert await bench.visitor.get(host) == (200, "a page")
+    for kind in ("text/plain", "application/grpc-web+proto"):
+        assert await bench.visitor.get(host, **{"Content-Type": kind}) == (200, "a page")
 
 
 async def test_other_rules_hold_for_calls(

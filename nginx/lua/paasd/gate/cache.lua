@@ -14,7 +14,6 @@ local find, format, lower, match, max, sub =
 local concat, ipairs, tonumber, tostring, type = table.concat, ipairs, tonumber, tostring, type
 local get_method, ngx, var = ngx.req.get_method, ngx, ngx.var
 
-local ZONE = "paasd_answers"
 local LONGEST = 1024     -- bytes of a path with its query; longer ones are not kept
 local MOST_KNOWN = 10000
 local REMEMBERED = 60    -- seconds in which an address whose answer was not kept is not asked about one by one
@@ -31,6 +30,18 @@ local PASSED_BY = "paasd; fwd=bypass"
 local HASHED_ONLY = {"/_next/static/", "/_app/immutable/"}
 -- Where hashes are in letters of both cases.
 local HASHED = {"/assets/", "/_nuxt/", "/_astro/", "/build/"}
+-- Elsewhere only these: pictures and documents may be somebody's own, and have names that look the same.
+local CODE = {
+    css = true, js = true, mjs = true, wasm = true, woff = true, woff2 = true, ttf = true, otf = true, eot = true,
+}
+
+-- Whatever an app says of others: those that a visitor can provoke must not meet the next one.
+local KEPT = {
+    [200] = true, [203] = true, [204] = true, [301] = true, [302] = true, [303] = true, [307] = true, [308] = true,
+    [404] = true, [410] = true,
+}
+local LONGEST_VARY = 128      -- bytes; Nginx keeps no answer with more
+local LARGEST = 1e8           -- bytes; the cache is made smaller only after an answer has come
 
 local M = {}
 
@@ -48,22 +59,24 @@ local function is_below(path, prefixes)
     return false
 end
 
--- Whether a path's last segment holds a hash of the content: 8 hexadecimal digits or more, digits and letters among them;
--- where bundlers put their files, 8 letters of both cases, too.
+-- `any` or `code` for a path that names a file by a hash of its content, false for others. A hash has 8 hexadecimal digits
+-- or more, digits and letters among them; where bundlers put their files, 8 letters of both cases are one, too.
 local function names_file(path)
-    local name = match(path, "/([^/]+%.[%w.]+)$")
-    if not name or find(name, "%.html?$") then
+    local name, extension = match(path, "/([^/]+)%.(%w+)$")
+    if not name then
         return false
     elseif is_below(path, HASHED_ONLY) then
-        return true
+        return "any"
+    elseif not CODE[extension] then
+        return false
     end
     for word in name:gmatch("[%w_]+") do
         if #word >= 8 and find(word, "%d") and find(word, "%l") and not find(word, "[^%da-f]") then
-            return true
+            return "code"
         end
     end
-    local hash = match(name, "[-.]([%w_-]+)%.[%w.]+$")
-    return hash and #hash >= 8 and find(hash, "%l") and find(hash, "%u") and is_below(path, HASHED) or false
+    local hash = match(name, "[-.]([%w_-]+)$")
+    return hash and #hash >= 8 and find(hash, "%l") and find(hash, "%u") and is_below(path, HASHED) and "code" or false
 end
 
 local function is_file(path)
@@ -115,37 +128,69 @@ local function access_of(settings)
         if unkept:get(key) then
             return
         end
-        var.paasd_cache, var.paasd_cache_key = ZONE, key
-        if file then
-            var.paasd_is_file = "1"
+        var.paasd_cache, var.paasd_cache_key = file and "paasd_files" or "paasd_answers", key
+        if file and settings.files then
+            var.paasd_is_file = file
         end
     end
 end
 
--- Whether Nginx keeps no such answer.
-local function is_refused(header)
-    if header["Set-Cookie"] ~= nil or header["Vary"] == "*" then
+local function text_of(value)
+    return lower(type(value) == "table" and concat(value, ",") or value or "")
+end
+
+-- Whether the app forbids it, in a way that Nginx does not see in all cases.
+local function is_forbidden(header)
+    local said = text_of(header["Cache-Control"])
+    if find(said, "private", 1, true) or find(said, "no-store", 1, true) or find(said, "no-cache", 1, true) then
         return true
     end
-    local said = header["Cache-Control"]
-    said = lower(type(said) == "table" and concat(said, ",") or said or "")
-    return find(said, "private", 1, true) or find(said, "no-store", 1, true) or find(said, "no-cache", 1, true)
-        or find(said, "max%-age=0") and not find(said, "s%-maxage=[1-9]")
+    local shared = match(said, "s%-maxage=(%d+)") or match(said, "max%-age=(%d+)")
+    if shared then
+        return tonumber(shared) == 0
+    end
+    local expires = header["Expires"]
+    return expires and (type(expires) == "table" or (ngx.parse_http_time(expires) or 0) <= ngx.time())
+end
+
+-- Whether this answer of the app is kept.
+local function is_kept(header)
+    local vary = header["Vary"]
+    return KEPT[ngx.status] and var.paasd_unkept == "" and header["Set-Cookie"] == nil
+        and (vary == nil or type(vary) == "string" and vary ~= "*" and #vary <= LONGEST_VARY)
+        and (tonumber(header["Content-Length"]) or 0) <= LARGEST
+        and var.upstream_http_x_accel_expires ~= "0" and not is_forbidden(header)
 end
 
 -- Browsers may keep such a file as well, when the app says nothing of it.
-local function allow_browsers(settings, header, hit)
-    if settings.files and ngx.status == 200 and not header["Cache-Control"] and not header["Expires"] and not is_refused(header)
-        and (hit or var.paasd_unkept == "") then
+local function allow_browsers(settings, header)
+    if settings.files and ngx.status == 200 and not header["Cache-Control"] and not header["Expires"] then
         header["Cache-Control"] = format("public, max-age=%d, immutable", settings.files)
     end
 end
 
--- RFC 9111, section 5.1. Nginx keeps the app's own Date with the answer.
-local function age()
+-- RFC 9111, section 5.1, by the app's own Date, which Nginx keeps with the answer. Not when that is too old, since Nginx
+-- does not renew it with an answer that the app has confirmed.
+local function age(header)
     local date = var.upstream_http_date
     local made = date and ngx.parse_http_time(date)
-    return made and max(0, ngx.time() - made)
+    local seconds = made and max(0, ngx.time() - made)
+    local said = text_of(header["Cache-Control"])
+    local most = tonumber(match(said, "s%-maxage=(%d+)") or match(said, "max%-age=(%d+)"))
+    return seconds and (not most or seconds <= most) and seconds or nil
+end
+
+-- What came from the app, and is kept or not; what turns out otherwise than it was is remembered so.
+local function judge(request, header)
+    request.kept = is_kept(header)
+    if request.kept then
+        unkept:delete(request.key)
+        return
+    end
+    var.paasd_unkept = "1"    -- Nginx asks for it after this
+    if KEPT[ngx.status] then
+        unkept:set(request.key, true, REMEMBERED)
+    end
 end
 
 local function headers_of(settings)
@@ -156,23 +201,25 @@ local function headers_of(settings)
         local status, header = var.upstream_cache_status, ngx.header
         local hit, miss = HITS[status], MISSES[status]
         header["Cache-Status"] = hit or miss or PASSED_BY
-        if hit then
-            header["Age"] = age()
+        if not hit then
+            judge(request, header)
+        elseif status ~= "REVALIDATED" then
+            header["Age"] = age(header)
             if status == "STALE" then      -- Nginx asks the app now, as a request of its own
                 var.paasd_cached_for = format("%.0f", request.address)
             end
-        elseif miss and ngx.status < 500 and (var.paasd_unkept ~= "" or is_refused(header)) then
-            unkept:set(request.key, true, REMEMBERED)
         end
-        if request.file then
-            allow_browsers(settings, header, hit)
+        if request.file and (hit or miss and request.kept) then
+            allow_browsers(settings, header)
         end
     end
 end
 
+-- What the app confirmed has been asked for, too.
 local function log(request)
     local status = var.upstream_cache_status
-    local kind = HITS[status] and "@hit" or MISSES[status] and "@miss"
+    local missed = status == "REVALIDATED" or MISSES[status] and request.kept
+    local kind = missed and "@miss" or HITS[status] and "@hit"
     if kind then
         request.counted = request.counted or {}
         request.counted[#request.counted + 1] = kind
