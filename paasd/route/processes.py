@@ -36,14 +36,15 @@ def workers(process: psutil.Process) -> list[psutil.Process]:
 
 
 def orphans(error_log: Path) -> list[psutil.Process]:
-    """Workers whose master was killed: they still accept connections, and know their edge only by its open log."""
+    """Workers, and who keeps the cache small, whose master was killed. They know their edge only by its open log; workers
+    still accept connections."""
     found = []
     for process in _named_nginx():
         try:
             parent = process.parent()
             if parent is not None and parent.name() == "nginx":
                 continue
-            worker = any(line.startswith("nginx: worker") for line in process.cmdline())
+            worker = any(line.startswith(("nginx: worker", "nginx: cache")) for line in process.cmdline())
             if worker and any(file.path == str(error_log) for file in process.open_files()):
                 found.append(process)
         except psutil.Error:

@@ -201,6 +201,8 @@ async def test_killed_nginx_comes_back(bench: Bench, victims: str) -> None:
     assert await bench.edge.in_flight() == {}
     await bench.serve("other")
     assert (await bench.visitor.get("other.test"))[0] == 503
+    _, left = await asyncio.to_thread(psutil.wait_procs, workers, 10)
+    assert victims == "workers" or not left, "nobody of the old master's, who keeps the cache small neither"
 
 
 async def test_starting_again_adopts_the_running_nginx(bench: Bench) -> None:
