@@ -32,10 +32,10 @@ function M.app(request)
     return entry and entry.app
 end
 
--- Name of the app for which Nginx asks by itself, to renew an answer that it has just given out of the cache.
-local function app_of_renewal()
+-- The request for which Nginx asks by itself now, to renew an answer that it has just given out of the cache.
+local function renewed_for()
     local known = ngx.is_subrequest and under_way[tonumber(var.paasd_cached_for)]
-    return known and known.passed and known.app
+    return known and known.passed and known
 end
 
 -- Name of the app that a request may be sent to, and whether nobody waits for the answer. What came before its name got a
@@ -50,8 +50,10 @@ function M.open_app(request)
     if entry and (entry.plain or not entry.gate and not entry.redirect and var.paasd_own == entry.app) then
         return entry.app
     end
-    local app = app_of_renewal()
-    return app or nil, app and true
+    local known = renewed_for()
+    if known then
+        return known.app, true
+    end
 end
 
 function M.is_open()
@@ -150,7 +152,11 @@ end
 
 function M.headers()
     local known = under_way[address()]
-    for _, headers in ipairs(known and known.parts.headers or {}) do
+    if not known then
+        known = renewed_for()
+        return known and known.on_renewal(known)
+    end
+    for _, headers in ipairs(known.parts.headers) do
         headers(known)
     end
 end

@@ -389,6 +389,23 @@ async def test_a_stale_answer_while_the_new_one_is_made(cached: Cached) -> None:
     assert await cached.bench.edge.in_flight() == {}, "nothing counts as under way for ever"
 
 
+async def test_a_renewal_is_judged_like_every_answer(cached: Cached) -> None:
+    """It is asked for with the headers of whoever came first, who may provoke anything."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        bad = "X-Bad" in request.headers
+        headers = {"Cache-Control": "max-age=1, stale-while-revalidate=600"}
+        return web.Response(status=400 if bad else 200, text="bad" if bad else "good", headers=headers)
+
+    await cached.release(2, await cached.bench.apps.start(answer))
+    assert (await cached.get())[1] == "good"
+    for _ in range(3):
+        await asyncio.sleep(2.1)
+        assert (await cached.get(**{"X-Bad": "1"}))[1] in ("good", "bad")
+        await asyncio.sleep(0.3)
+        assert (await cached.get())[:2] == (200, "good")
+
+
 @pytest.mark.parametrize(("said", "allowed"), [(", stale-if-error=60", True), ("", False)])
 async def test_a_stale_answer_when_the_app_cannot_be_reached(cached: Cached, said: str, allowed: bool) -> None:
     cached.app.headers = {"Cache-Control": f"max-age=1{said}"}

@@ -102,39 +102,6 @@ local function last_purge(settings, path)
     return version
 end
 
--- Not what goes to another app, may be somebody's own, or asks for something else than its path says.
-local function concerns(request)
-    local method = get_method()
-    return request.app == request.gate and not request.personal and (method == "GET" or method == "HEAD")
-        and var.paasd_particular == "" and room.is_there()
-end
-
-local function access_of(settings)
-    return function(request)
-        if not concerns(request) then
-            return
-        end
-        local path, uri, route = var.uri, var.request_uri, routes.last_of(request.app)
-        if #uri > LONGEST then
-            return
-        end
-        local file = is_file(path)
-        if route.count == 0 or route.canary and not file then
-            return
-        end
-        local release = file and "-" or route.release or "?"
-        local key = concat({settings.id, last_purge(settings, path), release, var.scheme, var.paasd_host, uri}, " ")
-        request.key, request.file = key, file
-        if unkept:get(key) then
-            return
-        end
-        var.paasd_cache, var.paasd_cache_key = file and "paasd_files" or "paasd_answers", key
-        if file and settings.files then
-            var.paasd_is_file = file
-        end
-    end
-end
-
 local function text_of(value)
     return lower(type(value) == "table" and concat(value, ",") or value or "")
 end
@@ -153,10 +120,10 @@ local function is_forbidden(header)
     return expires and (type(expires) == "table" or (ngx.parse_http_time(expires) or 0) <= ngx.time())
 end
 
--- Whether this answer of the app is kept.
-local function is_kept(header)
-    local vary = header["Vary"]
-    return KEPT[ngx.status] and var.paasd_unkept == "" and header["Set-Cookie"] == nil
+-- Whether this answer of the app is kept; of files, which all releases share, only the file itself.
+local function is_kept(request, header)
+    local vary, status = header["Vary"], ngx.status
+    return KEPT[status] and (status == 200 or not request.file) and var.paasd_unkept == "" and header["Set-Cookie"] == nil
         and (vary == nil or type(vary) == "string" and vary ~= "*" and #vary <= LONGEST_VARY)
         and (tonumber(header["Content-Length"]) or 0) <= LARGEST
         and var.upstream_http_x_accel_expires ~= "0" and not is_forbidden(header)
@@ -181,8 +148,9 @@ local function age(header)
 end
 
 -- What came from the app, and is kept or not; what turns out otherwise than it was is remembered so.
-local function judge(request, header)
-    request.kept = is_kept(header)
+local function judge(request)
+    local header = ngx.header
+    request.kept = is_kept(request, header)
     if request.kept then
         unkept:delete(request.key)
         return
@@ -190,6 +158,39 @@ local function judge(request, header)
     var.paasd_unkept = "1"    -- Nginx asks for it after this
     if KEPT[ngx.status] then
         unkept:set(request.key, true, REMEMBERED)
+    end
+end
+
+-- Not what goes to another app, may be somebody's own, or asks for something else than its path says.
+local function concerns(request)
+    local method = get_method()
+    return request.app == request.gate and not request.personal and (method == "GET" or method == "HEAD")
+        and var.paasd_particular == "" and room.is_there()
+end
+
+local function access_of(settings)
+    return function(request)
+        if not concerns(request) then
+            return
+        end
+        local path, uri, route = var.uri, var.request_uri, routes.last_of(request.app)
+        if #uri > LONGEST then
+            return
+        end
+        local file = is_file(path)
+        if route.count == 0 or route.canary and not file then
+            return
+        end
+        local release = file and "-" or route.release or "?"
+        local key = concat({settings.id, last_purge(settings, path), release, var.scheme, var.paasd_host, uri}, " ")
+        request.key, request.file, request.on_renewal = key, file, judge
+        if unkept:get(key) then
+            return
+        end
+        var.paasd_cache, var.paasd_cache_key = file and "paasd_files" or "paasd_answers", key
+        if file and settings.files then
+            var.paasd_is_file = file
+        end
     end
 end
 
@@ -202,7 +203,7 @@ local function headers_of(settings)
         local hit, miss = HITS[status], MISSES[status]
         header["Cache-Status"] = hit or miss or PASSED_BY
         if not hit then
-            judge(request, header)
+            judge(request)
         elseif status ~= "REVALIDATED" then
             header["Age"] = age(header)
             if status == "STALE" then      -- Nginx asks the app now, as a request of its own
