@@ -158,13 +158,13 @@ install_packages() {
   for package in "${PACKAGES[@]}"; do
     installed "$package" || missing+=("$package")
   done
-  # Only for smaller answers; not every release of the distributions has it.
-  package=libnginx-mod-http-brotli-filter
-  [ -z "$(apt-cache search --names-only "^$package\$")" ] || installed "$package" || missing+=("$package")
   [ ${#missing[@]} -gt 0 ] || return 0
   installed nginx || new_services+=(nginx)
   installed openssh-server || new_services+=(ssh)
   apt-get -o DPkg::Lock::Timeout=300 update -q
+  # Only for smaller answers; not every release of the distributions has it.
+  package=libnginx-mod-http-brotli-filter
+  [ -z "$(apt-cache search --names-only "^$package\$")" ] || installed "$package" || missing+=("$package")
   without_starting_services env DEBIAN_FRONTEND=noninteractive \
     apt-get -o DPkg::Lock::Timeout=300 install -y -q --no-install-recommends "${missing[@]}"
   for package in "${new_services[@]}"; do

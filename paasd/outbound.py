@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from urllib.parse import urlsplit
 
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -14,16 +16,34 @@ from paasd.names import shown
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _LOOKUP_TIMEOUT = 10.0
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_lookups = ThreadPoolExecutor(4, "look-up")
+"""Of their own: a name server that says nothing holds its thread long after the question was given up."""
 _PORTS = {"https": 443, "http": 80}
 
 
 def may_reach(address: Address, apps: str, allowed: str) -> bool:
     """Public addresses and the `allowed` networks, separated by spaces; never those of `apps`."""
+    if (inner := _inner(address)) is not None and not may_reach(inner, apps, allowed):
+        return False
     mapped = getattr(address, "ipv4_mapped", None) or address
     if mapped in ipaddress.ip_network(apps):
         return False
     networks = [ipaddress.ip_network(text) for text in allowed.split()]
-    return bool(mapped.is_global and not mapped.is_multicast) or any(mapped in network for network in networks)
+    is_public = mapped.is_global and not mapped.is_multicast and not getattr(mapped, "is_site_local", False)
+    return is_public or any(mapped in network for network in networks)
+
+
+def _inner(address: Address) -> ipaddress.IPv4Address | None:
+    """The IPv4 address that one of IPv6 leads to: by 6to4, Teredo, NAT64 (RFC 6052), or as RFC 4291 once had it."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return None
+    if address.sixtofour or address.teredo:
+        return address.sixtofour or (address.teredo[1] if address.teredo else None)
+    carried = int(address) & 0xFFFF_FFFF
+    if address in _NAT64 or (int(address) >> 32 == 0 and carried > 1):
+        return ipaddress.IPv4Address(carried)
+    return None
 
 
 async def look_up(url: str) -> tuple[str, int, Address]:
@@ -37,7 +57,8 @@ async def look_up(url: str) -> tuple[str, int, Address]:
         raise InvalidInput(f"{shown(url)} is not an http(s) address", hint="Write for example: https://git.box/a.git")
     try:
         async with asyncio.timeout(_LOOKUP_TIMEOUT):
-            found = await asyncio.get_running_loop().getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
+            ask = partial(socket.getaddrinfo, parts.hostname, port, type=socket.SOCK_STREAM)
+            found = await asyncio.get_running_loop().run_in_executor(_lookups, ask)
     except (OSError, TimeoutError):
         raise InvalidInput(f"{shown(parts.hostname)} has no address", hint="Check the host name.") from None
     return parts.hostname, port, ipaddress.ip_address(str(found[0][4][0]))

@@ -63,6 +63,8 @@ class Edge:
             await asyncio.to_thread(self._create_directories)
             if await asyncio.to_thread(self._hosts.is_new):
                 await asyncio.to_thread(self._seed, sites)
+            else:
+                await asyncio.to_thread(self._renew_blocks, sites)
             await asyncio.to_thread(self.logs.access.prepare, await self._nginx.worker_uid())
             await self._nginx.write_config(self._blocks.include)
             await self._make_effective()
@@ -218,6 +220,14 @@ class Edge:
         reloaded = await self._make_effective()
         await self._hosts.sync(wanted)
         return reloaded
+
+    def _renew_blocks(self, sites: Sequence[Site]) -> None:
+        """As this version writes them: what an older one wrote may name files that are gone."""
+        present = set(self._files.apps())
+        good = [site for site in set_apart(sites) if site.app in present]
+        texts, _ = self._blocks.render_all(good)
+        self._files.prepare(good)
+        self._blocks.write({app: text for app, text in texts.items() if text is not None})
 
     def _seed(self, sites: Sequence[Site]) -> None:
         sites = set_apart(sites)

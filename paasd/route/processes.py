@@ -36,8 +36,8 @@ def workers(process: psutil.Process) -> list[psutil.Process]:
 
 
 def orphans(error_log: Path) -> list[psutil.Process]:
-    """Workers, and who keeps the cache small, whose master was killed. They know their edge only by its open log; workers
-    still accept connections."""
+    """Workers, and who keeps the cache small, whose master was killed: they know their edge only by its open log.
+    Workers still accept connections."""
     found = []
     for process in _named_nginx():
         try:

@@ -179,6 +179,12 @@ def test_what_a_failure_sets_off_reaches_the_check() -> None:
         ("fd00::1", False),
         ("::ffff:127.0.0.1", False),
         ("224.0.0.1", False),
+        ("64:ff9b::169.254.169.254", False),
+        ("64:ff9b::93.184.215.14", True),
+        ("2002:a9fe:a9fe::1", False),
+        ("::169.254.169.254", False),
+        ("fec0::1", False),
+        ("2606:2800:220:1::1", True),
         ("0.0.0.0", False),
     ],
 )

@@ -40,7 +40,7 @@ local function is_kept_back(name)
     return KEPT_BACK[name] or find(name, "^x%-forwarded%-") or find(name, "^x%-original%-") or find(name, "^sec%-websocket%-")
 end
 
-local function lines_of(settings)
+local function lines_of(settings, request)
     local lines = {
         "GET " .. settings.path .. " HTTP/1.1",
         "Host: " .. settings.authority,
@@ -55,7 +55,8 @@ local function lines_of(settings)
         "X-Original-URL: " .. var.scheme .. "://" .. var.paasd_host .. var.request_uri,
     }
     for name, values in pairs(ngx.req.get_headers(0)) do
-        if not is_kept_back(name) then
+        local is_forged = not request.member and find(name, "^x%-paasd%-") and name ~= "x-paasd-asked"
+        if not is_kept_back(name) and not is_forged then
             for _, value in ipairs(type(values) == "table" and values or {values}) do
                 lines[#lines + 1] = name .. ": " .. tostring(value)
             end
@@ -88,7 +89,7 @@ local function outside(settings)
 end
 
 -- One try more where a connection failed: an instance may have gone a moment ago.
-local function asked(settings, app)
+local function asked(settings, app, request)
     if var.http_x_paasd_asked then
         return nil, "it was asked by another app's auth.forward, and asks nobody in turn"
     end
@@ -96,7 +97,7 @@ local function asked(settings, app)
     if not service and not settings.tls then
         return nil, settings.host .. " is no app of this box that may be asked so; write https://"
     end
-    local lines, answer, err = lines_of(settings), nil, nil
+    local lines, answer, err = lines_of(settings, request), nil, nil
     for _ = 1, 2 do
         local target = service and endpoint_of(service) or not service and outside(settings)
         if not target then
@@ -148,7 +149,7 @@ local function give(answer)
 end
 
 function M.access(settings, app, request)
-    local answer, why = asked(settings, app)
+    local answer, why = asked(settings, app, request)
     if not answer then
         return unavailable(app, why)
     end

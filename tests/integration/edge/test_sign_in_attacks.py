@@ -256,3 +256,56 @@ async def test_a_part_that_cannot_be_read_lets_nobody_in(bench: Bench, blog: Bro
     settings = {**part(), **wrong} if isinstance(wrong, dict) and wrong else wrong
     await bench.edge.set_site(Site("blog", ("blog.test",), policy=json.dumps({"members": settings})))
     assert (await blog.ask(Cookie=cookie)).status == 500
+
+
+async def test_nobody_says_who_he_is_by_way_of_another_app(bench: Bench) -> None:
+    await bench.serve("blog", await bench.apps.start(seen), policy=json.dumps({"members": part()}))
+    routes = [{"prefix": "/blog", "app": "blog", "strip": True}]
+    await bench.serve("front", await bench.apps.saying("front"), policy=json.dumps({"routes": routes}))
+    front = Browser(bench, "front.test")
+    told = json.loads((await front.ask("/blog/x", **{"X-Paasd-User": "root", "x-paasd-key": "k"})).text)
+    assert not {"x-paasd-user", "x-paasd-key"} & told.keys()
+
+
+SAME_SITE = {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "cors"}
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "status"),
+    [
+        ("GET", SAME_SITE, 403),
+        ("GET", {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}, 403),
+        ("GET", {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "navigate"}, 200),
+        ("POST", {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}, 403),
+        ("POST", {"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "cors"}, 200),
+        ("POST", {"Origin": "http://evil.test"}, 403),
+        ("POST", {"Origin": "null"}, 403),
+        ("POST", {}, 200),
+        ("GET", {"Upgrade": "websocket", "Connection": "Upgrade", "Origin": "http://evil.test"}, 403),
+        ("GET", {"Origin": "http://evil.test"}, 200),
+        ("GET", {"Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate"}, 200),
+    ],
+)
+async def test_pages_elsewhere_do_nothing_in_a_members_name(
+    bench: Bench, method: str, headers: dict[str, str], status: int
+) -> None:
+    await bench.serve("blog", await bench.apps.start(seen), policy=json.dumps({"members": part()}))
+    blog = Browser(bench)
+    assert (await blog.ask(method=method, Cookie=await blog.session(), **headers)).status == status
+
+
+async def test_origins_that_were_let_in_may(bench: Bench) -> None:
+    cors = json.loads(policy_text({"cors.origins": "http://app.test"}))
+    await bench.serve("blog", await bench.apps.start(seen), policy=json.dumps({"members": part(), **cors}))
+    blog = Browser(bench)
+    cookie = await blog.session()
+    for origin, status in (("http://app.test", 200), ("http://evil.test", 403)):
+        answer = await blog.ask(method="POST", Cookie=cookie, Origin=origin, **SAME_SITE)
+        assert answer.status == status, origin
+
+
+async def test_ones_own_pages_may_do_everything(bench: Bench) -> None:
+    await bench.serve("blog", await bench.apps.start(seen), policy=json.dumps({"members": part()}))
+    blog = Browser(bench)
+    cookie = await blog.session()
+    assert (await blog.ask(method="POST", Cookie=cookie, Origin="http://blog.test")).status == 200

@@ -215,6 +215,16 @@ async def test_starting_again_adopts_the_running_nginx(bench: Bench) -> None:
     assert await bench.visitor.get(host) == (200, "hello")
 
 
+async def test_blocks_of_an_older_version_are_written_anew_before_they_are_read(bench: Bench) -> None:
+    host = await bench.serve("blog", await bench.apps.saying("hello"), body_size="20m")
+    path = bench.directory / "sites" / "blog.conf"
+    path.write_text(path.read_text().replace(f"{bench.directory}/locations.conf", "/nowhere/locations.conf"))
+    again = Edge(bench.directory, TEMPLATES, bench.http)
+    await again.start([Site("blog", (host,), body_size="20m")])
+    assert await bench.visitor.get(host) == (200, "hello")
+    assert list((bench.directory / "quarantine").iterdir()) == []
+
+
 async def posted(bench: Bench, host: str, body: bytes) -> int:
     async with bench.visitor.session.post(bench.visitor.url(), headers={"Host": host}, data=body) as response:
         return response.status

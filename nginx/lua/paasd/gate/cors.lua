@@ -60,8 +60,9 @@ function M.compile(settings)
         return ngx.exit(204)
     end
 
-    local function access()
+    local function access(request)
         local origin = var.http_origin
+        request.lets_origin = origin and not all and allowed(origin)
         if origin and var.request_method == "OPTIONS" and var.http_access_control_request_method then
             return preflight(origin)
         end

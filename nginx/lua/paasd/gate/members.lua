@@ -133,6 +133,21 @@ local function leave(settings)
     return go("/", cookie("session", "", 0))
 end
 
+-- What a page elsewhere does in a member's name, and be it another app of the same domain, which gets the cookie too. It
+-- may lead here, and no more; unless `cors.origins` lets it in. Browsers that do not say where a page is from say its origin
+-- where it could do harm.
+local function is_foreign(request)
+    if request.lets_origin then
+        return false
+    end
+    local method, site, origin = ngx.req.get_method(), var.http_sec_fetch_site, var.http_origin
+    local is_reading = (method == "GET" or method == "HEAD") and not var.http_upgrade
+    if site == "same-site" or site == "cross-site" then
+        return not (is_reading and var.http_sec_fetch_mode == "navigate")
+    end
+    return not is_reading and origin and lower(origin) ~= lower(var.scheme .. "://" .. var.paasd_host)
+end
+
 function M.compile(settings, app)
     settings.secret = assert(b64.decode_base64url(settings.key))
     assert(#settings.secret == 32 and settings.seconds and settings.members and settings.command)
@@ -150,7 +165,11 @@ function M.compile(settings, app)
             remember()
             return ask(settings, app)
         end
+        if is_foreign(request) then
+            return pages.refuse(403, "cross-origin")
+        end
         local member = settings.members[session.member]
+        request.member = true
         ngx.req.set_header(USER, member[1])
         ngx.req.set_header(KEY, member[2])
         hide_cookies()
