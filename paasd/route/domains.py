@@ -232,8 +232,12 @@ class Domains:
 
     async def _addresses(self, app: App) -> Callable[[str], str]:
         """What gives the URL of each host name of the app."""
+        tls = await self._tls.of(app)
         rows = await self._database.fetch(
-            "SELECT names FROM certificates WHERE app_id = ? AND source <> 'local' AND ends_at > ?", app.id, now()
+            "SELECT names FROM certificates WHERE app_id = ? AND (source <> 'local' OR ?) AND ends_at > ?",
+            app.id,
+            bool(tls.redirect or tls.client_ca),  # there plain HTTP leads nowhere else
+            now(),
         )
         certified = [json.loads(row["names"]) for row in rows] if tls_addresses(self._http) else []
 

@@ -167,11 +167,11 @@ class Stapling:
         answer = await asyncio.to_thread(ocsp.read, der, question, self._clock())
         if before and answer.starts < before.starts:
             raise CertificateError("its answer is older than the one before")
+        staple = Staple(int(answer.until), answer.der, answer.revoked_at is not None)
+        await self._edge.put_staple(certificate.id, staple)
         if answer.revoked_at is not None and (before is None or before.revoked_at is None):
             _log.error("the certificate of %s was revoked, says %s", ", ".join(certificate.names), question.url)
             await self._certificates.found_revoked(app, certificate, question.url, answer.revoked_at)
-        staple = Staple(int(answer.until), answer.der, answer.revoked_at is not None)
-        await self._edge.put_staple(certificate.id, staple)
         # A responder may say the same again for a while.
         pause = max(_SOONEST, min(_FAILED_MOST, (answer.until - self._clock()) / 4))
         return _Attempt(self._clock(), max(_renew_at(answer), self._clock() + pause))

@@ -88,14 +88,20 @@ def _request(path: str, headers: tuple[tuple[str, str], ...]) -> bytes:
 
 async def _status(connection: socket.socket) -> int:
     loop, answer = asyncio.get_running_loop(), b""
-    while b"\r\n" not in answer and len(answer) < _LONGEST and (piece := await loop.sock_recv(connection, 4096)):
+    while not _is_final(answer) and len(answer) < _LONGEST and (piece := await loop.sock_recv(connection, 4096)):
         answer += piece
-        if (found := _STATUS_LINE.match(answer)) and found[1] == b"100":
+        while not _is_final(answer) and b"\r\n\r\n" in answer:
             answer = answer.partition(b"\r\n\r\n")[2]
     found = _STATUS_LINE.match(answer)
     if found is None:
         raise NoHttp(f"not HTTP: {answer[:40].decode(errors='replace')!a}" if answer else "closed unanswered")
     return int(found[1])
+
+
+def _is_final(answer: bytes) -> bool:
+    """Whether there is a status line that is no interim one (RFC 9110, section 15.2)."""
+    found = _STATUS_LINE.match(answer)
+    return b"\r\n" in answer and not (found and found[1].startswith(b"1") and found[1] != b"101")
 
 
 def _over(connection: socket.socket) -> bool:

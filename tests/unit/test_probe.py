@@ -75,6 +75,8 @@ async def probed(check: Check) -> Answer:
         ([OK[:7], OK[7:40], OK[40:]], True, "answered 200"),
         ([b"HTTP/1.0 200 OK\r\n\r\nhello"], True, "answered 200"),
         ([b"HTTP/1.1 100 Continue\r\n\r\n", OK], True, "answered 200"),
+        ([b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + OK], True, "answered 200"),
+        ([b"HTTP/1.1 103 Early Hints\r\nLi", b"nk: </a>\r\n\r\n", OK], True, "answered 200"),
         ([b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"], False, "answered 503, expected 200 to 399"),
         ([b"SSH-2.0-OpenSSH\r\n"], False, "GET /up: "),
         ([], False, "GET /up: "),
