@@ -115,7 +115,9 @@ class Watch:
         counters = await self._edge.counters()
         apps = {app.id: app for app in await self._apps.all()}
         for deployment in watched:
-            app = apps[deployment.app_id]
+            app = apps.get(deployment.app_id)
+            if app is None:  # destroyed a moment ago
+                continue
             if app.release_id != deployment.release_id or steady() >= (deployment.watch_until or 0):
                 await self._deployments.end_watch(deployment)
                 continue

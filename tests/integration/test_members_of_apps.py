@@ -162,14 +162,14 @@ def test_what_a_session_outlives(box: Box, club: str) -> None:
 def test_a_namesake_takes_no_sessions(box: Box) -> None:
     cookies, links = [], []
     for _ in range(2):
-        assert box.ssh("apps:create", "twin").status == 0
-        assert box.ssh("edge:set", "twin", "auth.members", "on").status == 0
+        assert box.ssh("apps:create", "doppelganger").status == 0
+        assert box.ssh("edge:set", "doppelganger", "auth.members", "on").status == 0
         assert [follow(url)[0].status for url in links] == [401] * len(links)
-        assert [who(box, "twin", cookie).status for cookie in cookies] == [401] * len(cookies)
-        cookies.append(signed_in(box, "twin"))
-        links.append(link(box, "twin"))
-        assert who(box, "twin", cookies[-1]).status == 503, "it has no instance"
-        assert box.ssh("apps:destroy", "twin", "--force").status == 0
+        assert [who(box, "doppelganger", cookie).status for cookie in cookies] == [401] * len(cookies)
+        cookies.append(signed_in(box, "doppelganger"))
+        links.append(link(box, "doppelganger"))
+        assert who(box, "doppelganger", cookies[-1]).status == 503, "it has no instance"
+        assert box.ssh("apps:destroy", "doppelganger", "--force").status == 0
 
 
 def test_a_clone_has_members_but_not_the_sessions(box: Box, club: str) -> None:

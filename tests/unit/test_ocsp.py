@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,10 +19,13 @@ from paasd.errors import CertificateError
 from paasd.route import ocsp, pem
 from paasd.route.edge_staples import Staple, parse
 from paasd.route.ocsp_responder import OcspResponders
-from tests.ocsp import MUST_STAPLE, REVOKED, UNKNOWN, Responder, answer, delegate, named
+from tests.ocsp import MUST_STAPLE, REVOKED, UNKNOWN, Responder, delegate, named
+from tests.ocsp import answer as answer_at
 from tests.tls import Authority
 
 NOW = time.time()
+answer = partial(answer_at, at=NOW)
+"""Of the moment at which these tests were read: they may run much later."""
 DAY = 86400.0
 NAME = library.OCSPResponderEncoding.NAME
 URL = "http://ocsp.ca.test/a"

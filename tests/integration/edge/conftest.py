@@ -113,9 +113,11 @@ async def running_edge(
     port: int | None = None, *, https: bool = True, templates: Path = TEMPLATES
 ) -> AsyncIterator[tuple[Edge, Path, HttpConfig]]:
     """The directory is made here because a Unix socket's path has to be short."""
-    port = port or free_port()
+    port, https_port = port or free_port(), free_port()
+    while https_port == port:
+        https_port = free_port()
     with TemporaryDirectory(prefix="edge-") as name:
-        http = HttpConfig(address="127.0.0.1", port=port, https_port=free_port() if https else 0)
+        http = HttpConfig(address="127.0.0.1", port=port, https_port=https_port if https else 0)
         edge = Edge(Path(name), templates, http)
         try:
             await edge.start()
