@@ -20,8 +20,9 @@ local probing = {}       -- request -> epoch that it is a probe of
 local refused = {}       -- request -> its breaker, which answers it
 
 -- What is known of an app whose name others may have from now on.
-function M.forget(app)
+function M.forget_app(app)
     dict:delete("state|" .. app)
+    dict:delete("seen|" .. app)
 end
 
 function M.compile(app, settings)

@@ -226,3 +226,18 @@ async def test_it_is_one_breaker_for_all_workers_and_for_this_app_alone(bench: B
     # Taking the policy away lets everybody in.
     await set_policy(bench, "blog")
     assert (await bench.visitor.get(host))[0] == 500
+
+
+async def test_the_next_app_of_a_name_does_not_inherit_an_open_one(bench: Bench) -> None:
+    host, app = await moody(bench, breaker__time="1h")
+    await opened(bench, host)
+    await bench.edge.remove_site("blog")
+    assert await states(bench) == {}
+    app.ill = False
+    host = await bench.serve("blog", await bench.apps.start(app.answer))
+    await set_policy(bench, "blog", breaker__share="50", breaker__least="10", breaker__time="1h")
+
+    async def is_let_in() -> bool:
+        return (await bench.visitor.get(host))[0] == 200
+
+    await until(is_let_in)      # a worker looks ten times a second
