@@ -2,31 +2,24 @@
 --
 -- The first part of the gate: a request counts by the path that was asked, whoever answers it in the end.
 
-local byte, sort, sub = string.byte, table.sort, string.sub
-local ngx = ngx
+local paths = require "paasd.paths"
 
-local SLASH = byte("/")
+local ngx = ngx
 
 local M = {}
 
 function M.compile(settings)
-    local routes = {}
+    local rows = {}
     for index, prefix in ipairs(settings.routes) do
-        routes[index] = {prefix = prefix, length = #prefix, row = ":" .. prefix}
+        rows[index] = {prefix = prefix, name = ":" .. prefix}
     end
-    sort(routes, function(a, b) return a.length > b.length end)
+    local find = paths.finder(rows)
 
-    -- By the decoded path, in whole segments. The first to match is the longest.
     local function access(request)
-        local path = ngx.var.uri
-        for index = 1, #routes do
-            local route = routes[index]
-            local after = byte(path, route.length + 1)
-            if (not after or after == SLASH) and sub(path, 1, route.length) == route.prefix then
-                request.counted = request.counted or {}
-                request.counted[#request.counted + 1] = route.row
-                return
-            end
+        local row = find(ngx.var.uri)
+        if row then
+            request.counted = request.counted or {}
+            request.counted[#request.counted + 1] = row.name
         end
     end
 
