@@ -1,8 +1,6 @@
 -- Picks the endpoint of a request, and the next one when a connection could not be made.
 
-local base = require "resty.core.base"
 local balancer = require "ngx.balancer"
-local ffi = require "ffi"
 local balancing = require "paasd.balancing"
 local breaker = require "paasd.breaker"
 local ejection = require "paasd.ejection"
@@ -10,12 +8,13 @@ local failures = require "paasd.failures"
 local gate = require "paasd.gate"
 local pages = require "paasd.pages"
 local plans = require "paasd.plans"
+local requests = require "paasd.requests"
 local retries = require "paasd.retries"
 local routes = require "paasd.routes"
 local workers = require "paasd.workers"
 
-local cast, tonumber, gmatch, min, max = ffi.cast, tonumber, string.gmatch, math.min, math.max
-local get_request = base.get_request
+local gmatch, min, max = string.gmatch, math.min, math.max
+local this_request = requests.current
 local set_current_peer, set_more_tries = balancer.set_current_peer, balancer.set_more_tries
 local set_timeouts = balancer.set_timeouts
 local last_route_of, app_of, open_app = routes.last_of, gate.app, gate.open_app
@@ -27,8 +26,7 @@ local PENALTY = 1        -- seconds a worker avoids an endpoint that refused
 
 local M = {}
 
--- Request (its address) -> endpoint it was sent to, until it ends: an entry when a request asks again means that its
--- endpoint failed. Much cheaper than ngx.ctx, which makes a table for each request.
+-- Request -> endpoint it was sent to, until it ends: an entry when a request asks again means that its endpoint failed.
 local current = {}
 
 -- Requests among them that are WebSockets or event streams, which a retiring instance keeps longer.
@@ -36,10 +34,6 @@ local streaming = {}
 
 -- Endpoints that a request of an app with a plan has failed at, from its second try on.
 local tried = {}
-
-local function this_request()
-    return tonumber(cast("uintptr_t", get_request()))
-end
 
 -- The endpoint of a finished request, whose place it gives back; nil when it never had one.
 function M.release()

@@ -1,35 +1,32 @@
 -- Sends each request on its way, and has those pass the gate whose app has a policy: its parts may answer, change or
 -- redirect a request before it goes to the app, and change the answer.
 
-local base = require "resty.core.base"
-local ffi = require "ffi"
 local certificates = require "paasd.certificates"
 local hosts = require "paasd.hosts"
 local pages = require "paasd.pages"
+local requests = require "paasd.requests"
 local tables = require "paasd.tables"
 
-local cast, find, tonumber, ipairs = ffi.cast, string.find, tonumber, ipairs
-local get_request = base.get_request
+local find, tonumber = string.find, tonumber
+local this_request = requests.current
 local find_host, refresh = hosts.find, tables.refresh
 local ngx, var = ngx, ngx.var
 
 local M = {}
 
--- Request (its address) -> what the gate knows of it, until it ends.
+-- Request -> what the gate knows of it, until it ends.
 local under_way = {}
 
-local function address()
-    return tonumber(cast("uintptr_t", get_request()))
-end
+-- Request -> entry of its host name if there is nothing special about that, until it ends or anything changes.
+local plain = {}
+
+tables.on_change(function() plain = {} end)
 
 -- Name of the app that a request is of; nil for a host name that nobody has.
 function M.app(request)
-    local known = under_way[request or address()]
-    if known then
-        return known.app
-    end
-    local entry = find_host(var.host)
-    return entry and entry.app
+    request = request or this_request()
+    local known = under_way[request] or plain[request] or find_host(var.host)
+    return known and known.app
 end
 
 -- The request for which Nginx asks by itself now, to renew an answer that it has just given out of the cache.
@@ -42,22 +39,26 @@ end
 -- gate, or moved to an app with one, and was long in coming, has not passed it.
 function M.open_app(request)
     refresh()
+    local entry = plain[request]
+    if entry then
+        return entry.app
+    end
     local known = under_way[request]
     if known then
         return known.passed and known.app or nil
     end
-    local entry = find_host(var.host)
+    entry = find_host(var.host)
     if entry and (entry.plain or not entry.gate and not entry.redirect and var.paasd_own == entry.app) then
         return entry.app
     end
-    local known = renewed_for()
+    known = renewed_for()
     if known then
         return known.app, true
     end
 end
 
 function M.is_open()
-    return M.open_app(address()) ~= nil
+    return M.open_app(this_request()) ~= nil
 end
 
 -- The location from which a request that passed the gate goes to the app.
@@ -71,25 +72,47 @@ local function gate_of(entry)
     return var.paasd_stream ~= "" and "@gate_stream" or entry.way
 end
 
+-- Have a request pass the gate of its app, whose parts may answer it themselves: then this does not return.
+local function pass(request, entry)
+    local known = {
+        address = request, app = entry.app, gate = entry.app, location = gate_of(entry), parts = entry.gate,
+        passed = false, key = nil, file = nil, kept = nil, on_renewal = nil, counted = nil,
+    }
+    under_way[request] = known
+    local access = known.parts.access
+    if access then
+        access(known)
+    end
+    known.passed = true    -- the app answers, and not the gate
+    return known
+end
+
 -- Named locations: `@answer` gives the edge's own answer, the others pass the gate.
 local function special(entry)
     if not entry or entry.redirect or entry.own and var.paasd_own ~= entry.app then
         return "@answer"
     end
-    if entry.gate then
+    if entry.instant then
+        return pass(this_request(), entry).location
+    elseif entry.gate then
         return entry.asks and "@gate_ask" or gate_of(entry)
     end
     return ""
+end
+
+local function way_of(entry)
+    if entry and entry.plain then
+        plain[this_request()] = entry
+        return ""
+    end
+    return special(entry)
 end
 
 -- Where a request goes before anything of its body is read; empty for most.
 function M.way()
     refresh()
     local entry = find_host(var.host)
-    if entry and entry.plain and not entry.secure then
-        return ""
-    end
-    return entry and entry.secure and "@answer" or special(entry)
+    return entry and entry.secure and "@answer" or way_of(entry)
 end
 
 -- The same over HTTPS.
@@ -99,7 +122,7 @@ function M.way_tls()
     if entry and entry.hsts then
         var.paasd_hsts_of_app = entry.hsts
     end
-    return entry and entry.plain and "" or special(entry)
+    return way_of(entry)
 end
 
 -- For an authority that asks for the answer to its challenge, which no policy may keep it from.
@@ -130,7 +153,7 @@ end
 
 -- The access phase of the gate. A request that was held, or failed, comes again and has passed already.
 function M.enter()
-    local request = address()
+    local request = this_request()
     local before = under_way[request]
     if before then
         return before.passed or ngx.exit(500)
@@ -139,42 +162,40 @@ function M.enter()
     if not entry or not entry.gate then
         return
     end
-    local known = {address = request, app = entry.app, gate = entry.app, location = gate_of(entry), parts = entry.gate}
-    under_way[request] = known
-    for _, access in ipairs(known.parts.access) do
-        access(known)
-    end
-    known.passed = true    -- the app answers, and not the gate
+    local known = pass(request, entry)
     if entry.asks then
         return ngx.exec(known.location)
     end
 end
 
 function M.headers()
-    local known = under_way[address()]
+    local known = under_way[this_request()]
     if not known then
         known = renewed_for()
         return known and known.on_renewal(known)
     end
-    for _, headers in ipairs(known.parts.headers) do
+    local headers = known.parts.headers
+    if headers then
         headers(known)
     end
 end
 
 -- Location in which a request goes on that was held.
 function M.location()
-    local known = under_way[address()]
+    local known = under_way[this_request()]
     return known and known.location or var.paasd_stream ~= "" and "@stream" or "@app"
 end
 
 -- A request has ended: its app, nil if it had none; of one that passed the gate also the app whose gate it was, and under
 -- which suffixes of that it is counted besides.
 function M.ended()
-    local request = address()
+    local request = this_request()
     local app, known = M.app(request), under_way[request]
+    plain[request] = nil
     if known then
         under_way[request] = nil
-        for _, log in ipairs(known.parts.log) do
+        local log = known.parts.log
+        if log then
             log(known)
         end
         return app, known.gate, known.counted

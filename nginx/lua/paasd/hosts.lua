@@ -25,7 +25,7 @@ local function is_redirected(app, host)
     return hosts and (hosts[host] or hosts["*" .. (match(host, "^[^.]+(%..+)$") or "")]) or false
 end
 
--- {app, own, clients, hsts, redirect = {status, target}, secure, gate, way, grpc, asks, plain}; nil for what is no line.
+-- {app, own, clients, hsts, redirect = {status, target}, secure, gate, instant, way, grpc, asks, plain}; nil for what is no line.
 local function decode(line, host)
     local app, status, target = match(line, "^redirect (%S+) (%d+) (%S+)$")
     if app then
@@ -41,6 +41,7 @@ local function decode(line, host)
     entry.hsts = hsts and gsub(hsts, "_", " ")
     local policy = policies.of(entry.app)
     entry.gate = policy and policy.gate
+    entry.instant = policy and policy.instant
     entry.way = policy and policy.way
     entry.grpc = policy and policy.grpc
     entry.asks = policy and policy.asks

@@ -7,12 +7,18 @@ local json = require "cjson.safe"
 local tables = require "paasd.tables"
 
 local table_ = tables.new("policy", ngx.shared.paasd_policies)
+local in_turn = require("paasd.calls").in_turn
 local concat, ipairs, match = table.concat, ipairs, string.match
 
 -- In the order in which requests pass them.
 local GATE = {
     "traffic", "access_log", "addresses", "attack", "limits", "cors", "maintenance", "members", "auth", "routes", "cache",
     "rewrite", "trace", "headers", "sticky",
+}
+
+-- Those that let every request pass, at once: who has no others passes before access, where Nginx makes a coroutine.
+local INSTANT = {
+    traffic = true, access_log = true, routes = true, cache = true, rewrite = true, trace = true, headers = true, sticky = true,
 }
 
 -- Known to the balancer and what follows it.
@@ -27,17 +33,19 @@ local checked = {}       -- app -> policy, false for none; until the tables chan
 
 tables.on_change(function() checked = {} end)
 
+-- Functions by phase, each of which calls that of one part after the other.
 local function gate_of(settings, app)
-    local gate, used = {access = {}, headers = {}, log = {}}, false
+    local gate = {access = {}, headers = {}, log = {}}
+    local used, instant = false, true
     for _, part in ipairs(GATE) do
         if settings[part] ~= nil then
             for phase, call in pairs(require("paasd.gate." .. part).compile(settings[part], app)) do
                 gate[phase][#gate[phase] + 1] = call
             end
-            used = true
+            used, instant = true, instant and INSTANT[part] or false
         end
     end
-    return used and gate or nil
+    return used and {access = in_turn(gate.access), headers = in_turn(gate.headers), log = in_turn(gate.log)} or nil, instant
 end
 
 local function balancer_of(settings)
@@ -64,9 +72,9 @@ local function again_of(settings)
 end
 
 -- Its gate among those in locations.conf.j2.
-local function way_of(settings)
+local function way_of(settings, instant)
     local stale = settings.cache and settings.cache.stale and "_stale"
-    return "@gate" .. (settings.compression and "_compressed" or "") .. (stale or again_of(settings))
+    return (instant and "@passed" or "@gate") .. (settings.compression and "_compressed" or "") .. (stale or again_of(settings))
 end
 
 local function routes_of(settings)
@@ -81,7 +89,7 @@ end
 local function unreadable(app, err)
     ngx.log(ngx.ERR, "the policy of ", app, " cannot be read: ", err)
     local function refuse() return ngx.exit(500) end
-    return {gate = {access = {refuse}, headers = {}, log = {}}, way = "@gate"}
+    return {gate = {access = refuse}, way = "@gate"}
 end
 
 local function compile(line, app)
@@ -89,13 +97,14 @@ local function compile(line, app)
     if type(settings) ~= "table" then
         return unreadable(app, err or "no object")
     end
-    local gate, way = gate_of(settings, app), way_of(settings)
-    if way ~= "@gate" or settings.grpc then
-        gate = gate or {access = {}, headers = {}, log = {}}
+    local gate, instant = gate_of(settings, app)
+    local way = way_of(settings, instant)
+    if way ~= "@passed" or settings.grpc then
+        gate = gate or {}
     end
     local forward = settings.auth and settings.auth.forward
     return {
-        gate = gate, way = way, grpc = settings.grpc, asks = forward and forward.tls, balancer = balancer_of(settings),
+        gate = gate, instant = gate and instant, way = way, grpc = settings.grpc, asks = forward and forward.tls, balancer = balancer_of(settings),
         routes = routes_of(settings),
     }
 end
@@ -115,7 +124,7 @@ local function look(app)
     return found.policy
 end
 
--- {gate = functions by phase, way = its location, grpc = whether the app speaks that, asks = whether somebody outside
+-- {gate = functions by phase, instant = whether they let all pass, way = its location, grpc = whether the app speaks that, asks = whether somebody outside
 -- is asked, balancer = settings by part, routes = suffixes of rows}; nil when nothing was set. What did not change since it
 -- was compiled stays as it is, with the state its parts keep.
 function M.of(app)

@@ -1,6 +1,8 @@
 -- Owns the shared dictionaries `paasd_tables`, `paasd_policies` and `paasd_pages`: what paasd changes live. Each table has
 -- lines of text by key, and a mirror file that Nginx reads at its own start; all of them share one version, so that a
--- request looks into shared memory once.
+-- request looks at one number.
+
+local shared_number = require "paasd.shared_number"
 
 local dict = ngx.shared.paasd_tables
 local gmatch, match, sub = string.gmatch, string.match, string.sub
@@ -11,7 +13,8 @@ local M = {}
 local Table = {}
 Table.__index = Table
 
-local seen                 -- version that this worker's decoded copies were made from
+local version = shared_number.new(dict, "version")
+local seen                 -- the one that this worker's decoded copies were made from
 local forgetters = {}
 
 -- Call `forget` in each worker when anything has changed: its decoded copies are out of date.
@@ -21,9 +24,9 @@ end
 
 -- Called before decoded copies are used.
 function M.refresh()
-    local version = dict:get("version")
-    if version ~= seen then
-        seen = version
+    local latest = version[0]
+    if latest ~= seen then
+        seen = latest
         for _, forget in ipairs(forgetters) do
             forget()
         end
@@ -32,7 +35,7 @@ end
 
 -- Have every worker decode everything again.
 function M.touch()
-    dict:incr("version", 1, 0)
+    version[0] = dict:incr("version", 1, 0)
 end
 
 -- `own` is a dictionary for lines so long that they must not take the others' room.

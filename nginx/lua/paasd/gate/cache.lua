@@ -9,9 +9,9 @@ local lrucache = require "resty.lrucache"
 local room = require "paasd.room"
 local routes = require "paasd.routes"
 
-local find, format, lower, match, max, sub =
-    string.find, string.format, string.lower, string.match, math.max, string.sub
+local find, format, match, max, sub = string.find, string.format, string.match, math.max, string.sub
 local concat, ipairs, tonumber, tostring, type = table.concat, ipairs, tonumber, tostring, type
+local cache_control = require("paasd.cache_control").of
 local get_method, ngx, var = ngx.req.get_method, ngx, ngx.var
 
 local LONGEST = 1024     -- bytes of a path with its query; longer ones are not kept
@@ -102,19 +102,11 @@ local function last_purge(settings, path)
     return version
 end
 
-local function text_of(value)
-    return lower(type(value) == "table" and concat(value, ",") or value or "")
-end
-
 -- Whether the app forbids it, in a way that Nginx does not see in all cases.
 local function is_forbidden(header)
-    local said = text_of(header["Cache-Control"])
-    if find(said, "private", 1, true) or find(said, "no-store", 1, true) or find(said, "no-cache", 1, true) then
-        return true
-    end
-    local shared = match(said, "s%-maxage=(%d+)") or match(said, "max%-age=(%d+)")
-    if shared then
-        return tonumber(shared) == 0
+    local said = cache_control(header["Cache-Control"])
+    if said.forbids or said.seconds then
+        return said.forbids or said.seconds == 0
     end
     local expires = header["Expires"]
     return expires and (type(expires) == "table" or (ngx.parse_http_time(expires) or 0) <= ngx.time())
@@ -142,8 +134,7 @@ local function age(header)
     local date = var.upstream_http_date
     local made = date and ngx.parse_http_time(date)
     local seconds = made and max(0, ngx.time() - made)
-    local said = text_of(header["Cache-Control"])
-    local most = tonumber(match(said, "s%-maxage=(%d+)") or match(said, "max%-age=(%d+)"))
+    local most = cache_control(header["Cache-Control"]).seconds
     return seconds and (not most or seconds <= most) and seconds or nil
 end
 

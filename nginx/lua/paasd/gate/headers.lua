@@ -4,6 +4,8 @@
 local add_request_header = require("ngx.req").add_header
 local add_header = require("ngx.resp").add_header
 
+local in_turn = require("paasd.calls").in_turn
+
 local byte, concat, find, format, gsub, sub = string.byte, table.concat, string.find, string.format, string.gsub, string.sub
 local ipairs = ipairs
 local ngx, var = ngx, ngx.var
@@ -75,11 +77,7 @@ local function compile_rules(rules, verbs, app)
             compiled[index] = function() apply(name, value) end
         end
     end
-    return function()
-        for index = 1, #compiled do
-            compiled[index]()
-        end
-    end
+    return in_turn(compiled)
 end
 
 function M.compile(settings, app)

@@ -11,7 +11,8 @@ local clients = require "paasd.clients"
 local concurrency = require "paasd.concurrency"
 local pages = require "paasd.pages"
 
-local byte, match, sub = string.byte, string.match, string.sub
+local is_below = require("paasd.paths").is_below
+local match = string.match
 local ceil, max, ipairs, type = math.ceil, math.max, ipairs, type
 local take, give_back = buckets.take, buckets.give_back
 local md5_bin, ngx = ngx.md5_bin, ngx
@@ -20,7 +21,6 @@ local of_clients, of_values = ngx.shared.paasd_limits, ngx.shared.paasd_limited_
 
 local NEW = 10
 local BUSY = 1           -- seconds after which to try again when too many requests are under way
-local SLASH = byte("/")
 
 local M = {}
 
@@ -52,18 +52,12 @@ local function place_of(rule)
     return chosen and of_values or of_clients, key_of(rule, "|value|", value), chosen
 end
 
--- In whole segments of the decoded path.
 local function concerns(rule, path)
-    local prefix = rule.on
-    if not prefix then
-        return true
-    end
-    local after = byte(path, #prefix + 1)
-    return (not after or after == SLASH) and sub(path, 1, #prefix) == prefix
+    return not rule.on or is_below(path, rule.on)
 end
 
--- Seconds to wait, nil when it may pass; then how to undo it.
-local function spend(rule, time, spent)
+-- Seconds to wait, nil when it may pass; then where its token came from.
+local function spend(rule, time)
     local dict, key, chosen = place_of(rule)
     if chosen and not dict:get(key) then
         local newcomer = key_of(rule, "|new|", clients.source())
@@ -72,27 +66,31 @@ local function spend(rule, time, spent)
             return wait
         end
     end
-    local wait = take(dict, key, rule.every, rule.burst, time)
-    if not wait then
-        spent[#spent + 1] = {dict, key, rule.every}
-    end
-    return wait
+    return take(dict, key, rule.every, rule.burst, time), dict, key
 end
 
--- What one rule refuses costs no token of the others.
-local function check_rates(rules)
-    local path, time, spent, wait = ngx.var.uri, buckets.now(), {}, nil
-    for _, rule in ipairs(rules) do
-        local longer = concerns(rule, path) and spend(rule, time, spent)
-        if longer then
-            wait = max(wait or 0, longer)
-        end
+local function free() end
+
+-- Function of path and time: seconds to wait, nil when all rules let it pass. What one refuses costs no token of the others.
+local function all_of(rules, index)
+    local rule = rules[index]
+    if not rule then
+        return free
     end
-    if wait then
-        for _, each in ipairs(spent) do
-            give_back(each[1], each[2], each[3])
+    local others = all_of(rules, index + 1)
+    return function(path, time)
+        if not concerns(rule, path) then
+            return others(path, time)
         end
-        return pages.refuse(429, "too-many", ceil(wait))
+        local wait, dict, key = spend(rule, time)
+        local longer = others(path, time)
+        if not longer then
+            return wait
+        elseif not wait then
+            give_back(dict, key, rule.every)
+            return longer
+        end
+        return max(wait, longer)
     end
 end
 
@@ -120,13 +118,14 @@ local function compiled(rules, app, kind)
 end
 
 function M.compile(settings, app)
-    local rates = compiled(settings.rate, app, "rate")
+    local has_rates, wait_of = settings.rate ~= nil, all_of(compiled(settings.rate, app, "rate"), 1)
     local connections = compiled(settings.connections, app, "connections")
     local part = {}
 
     function part.access(request)
-        if #rates > 0 then
-            check_rates(rates)
+        local wait = has_rates and wait_of(ngx.var.uri, buckets.now())
+        if wait then
+            return pages.refuse(429, "too-many", ceil(wait))
         end
         if #connections > 0 then
             check_connections(connections, request)
