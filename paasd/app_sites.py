@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from paasd.apps import Apps
@@ -36,9 +37,14 @@ class AppSites:
         """Of all apps. They are half a dozen queries an app."""
 
     async def sync(self) -> dict[str, str]:
-        """Make the edge's sites those of the database; returns why any was quarantined, by app."""
+        """Make the edge's sites those of the database; returns why any was quarantined, by app. Routes that no app has
+        go last, when nothing leads to them any more: an app that was renamed is served by its old one until then."""
         async with self._changing:
-            return await self._edge.sync_sites(await self._wanted.get(self._of_all))
+            sites = await self._wanted.get(self._of_all)
+            refused = await self._edge.sync_sites(sites)
+            for name in set(await self._edge.routes()) - {site.app for site in sites}:
+                await self._edge.remove_route(name)
+            return refused
 
     async def _of_all(self) -> Sequence[Site]:
         return [await self._domains.site(app) for app in await self._apps.all()]
@@ -80,6 +86,28 @@ class AppSites:
             await self._set(app)
 
         await tidy(f"what was not possible for {app.name}", undo)
+
+    async def rename(self, actor: Actor, app: App, name: str, route: Route) -> App:
+        """The app is called `name` from here on and has `route` under it. Its old name serves until the new one does;
+        what the edge does not take is undone."""
+        async with self._changing:
+            renamed = await self._apps.rename(actor, app, name)
+            try:
+                await self._take_over(renamed, route, app.name)
+            except BaseException:
+                await asyncio.shield(tidy(f"what {app.name} was called", lambda: self._name_back(actor, app, route)))
+                raise
+        await tidy(f"sites that lead to {name}", self.sync)
+        return renamed
+
+    async def _take_over(self, app: App, route: Route, before: str) -> None:
+        await self._edge.set_route(replace(route, app=app.name))
+        await self._edge.set_site(await self._domains.site(app), instead_of=before)
+
+    async def _name_back(self, actor: Actor, app: App, route: Route) -> None:
+        renamed = await self._apps.refresh(app)
+        await self._take_over(await self._apps.rename_back(actor, renamed, app.name), route, renamed.name)
+        await self._edge.remove_route(renamed.name)
 
     async def drop(self, name: str) -> None:
         """Take the site of a name away that no app has; a new one may have it by now."""

@@ -89,23 +89,25 @@ class Edge:
             self._aged = time.monotonic()
             await asyncio.to_thread(self.logs.access.age)
 
-    async def set_site(self, site: Site) -> bool:
-        """Make `site` effective. True if that took a reload. Raises InvalidSite; what served before still serves."""
+    async def set_site(self, site: Site, instead_of: str = "") -> bool:
+        """Make `site` effective, taking over what the app had that was called `instead_of`. True if that took a reload.
+        Raises InvalidSite; what served before still serves."""
         host_lines(site), self._files.render(site)  # refused before anything is asked of Nginx
         self._tables.check(site)
         async with self._changing_sites:
             await self._ensure_started()
             live = await self._hosts.live()
+            others = {name: line for name, line in live.items() if app_of(line) not in (site.app, instead_of)}
             site = apart_from(
-                site, {name: app_of(line) for name, line in live.items() if name[0] == "*" and is_own(line)}
+                site, {name: app_of(line) for name, line in others.items() if name[0] == "*" and is_own(line)}
             )
             lines, text = host_lines(site), self._files.render(site)
-            check_free(site.app, lines, live)
-            if refused := await self._blocks.test([site], {site.app: text}):
+            check_free(site.app, lines, others)
+            texts = {site.app: text} | ({instead_of: None} if instead_of else {})
+            if refused := await self._blocks.test([site], texts):
                 raise InvalidSite(f"Nginx refuses the site of {site.app}: {refused[site.app]}")
             await self._tables.set(site)
-            others = {name: line for name, line in live.items() if app_of(line) != site.app}
-            return await self._apply(others | lines, live, {site.app: text})
+            return await self._apply(others | lines, live, texts)
 
     async def remove_site(self, app: str) -> None:
         """Stop serving an app's host names and forget its counters."""
