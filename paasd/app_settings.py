@@ -81,17 +81,25 @@ class AppSettings:
         wanted = await asyncio.to_thread(self._checked, changes)  # a check may read files, as those of time zones
         asking = Asking(app.organization_id, app.project, actor.name, app.name)
         async with self._database.transaction() as tx, gate(tx, asking):
-            for key, value in wanted.items():
-                await put(tx, app, self.family.name, key, value)
-            await events.record(
-                tx,
-                self.family.command.replace(":", "."),
-                organization_id=app.organization_id,
-                actor=actor.name,
-                app=app.name,
-                keys=" ".join(sorted(wanted)),
-            )
+            await self._write(tx, actor, app, wanted)
         return await self.get(app)
+
+    async def put_back(self, actor: Actor, app: App, stored: Mapping[str, str | None]) -> None:
+        """What was stored before a change that is undone, whatever today's grammar says of it."""
+        async with self._database.transaction() as tx:
+            await self._write(tx, actor, app, stored)
+
+    async def _write(self, tx: Transaction, actor: Actor, app: App, values: Mapping[str, str | None]) -> None:
+        for key, value in values.items():
+            await put(tx, app, self.family.name, key, value)
+        await events.record(
+            tx,
+            self.family.command.replace(":", "."),
+            organization_id=app.organization_id,
+            actor=actor.name,
+            app=app.name,
+            keys=" ".join(sorted(values)),
+        )
 
     def _checked(self, changes: Mapping[str, str | None]) -> dict[str, str | None]:
         family = self.family

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -133,14 +133,14 @@ class AppSites:
         return await self._change_domains(actor, app, lambda: self._domains.replace(actor, app, names))
 
     async def _change_domains(self, actor: Actor, app: App, change: Callable[[], Awaitable[Change]]) -> Change:
-        before: Sequence[str] = ()
+        before: Mapping[str, float] = {}
 
         async def changed() -> Change:
             nonlocal before
-            before = (await self._domains.names(app)).own
+            before = await self._domains.stored(app)
             return await change()
 
-        return await self.change(app, changed, lambda _: self._domains.replace(actor, app, before))
+        return await self.change(app, changed, lambda _: self._domains.put_back(actor, app, before))
 
     async def add_redirect(self, actor: Actor, app: App, source: str, to: str, status: int) -> StoredRedirect:
         redirects = self._domains.redirects
@@ -171,7 +171,7 @@ class AppSites:
 
         async def put_back(removed: PathRoute) -> None:
             other = await self._apps.get(app.organization_id, removed.app_name)
-            await routes.add(actor, app, removed.prefix, other, strip=removed.strip)
+            await routes.put_back(actor, app, removed, other)
 
         return await self.change(app, lambda: routes.remove(actor, app, prefix), put_back)
 

@@ -92,6 +92,10 @@ class Gateway:
             raise InvalidInput(str(error), hint=f"See what is set: edge:report {app.name}") from None
         await self._settings.change(actor, app, checked)
 
+    async def put_back(self, actor: Actor, app: App, stored: Mapping[str, str | None]) -> None:
+        """What was stored before a change that is undone, as it was."""
+        await self._settings.put_back(actor, app, stored)
+
     def _checked(self, changes: Mapping[str, str | None]) -> dict[str, str | None]:
         family = self._settings.family
         return {key: family.checked(key, value) if value else None for key, value in changes.items()}

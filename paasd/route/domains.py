@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from paasd import events
@@ -209,6 +209,22 @@ class Domains:
             removed = [name for name in present if name not in kept]
             return await self._change(tx, actor, app, [name for name in wanted if name not in kept], removed)
 
+    async def stored(self, app: App) -> dict[str, float]:
+        """The app's own domains in their order, with when it got each."""
+        rows = await self._database.fetch(
+            "SELECT name, created_at FROM domains WHERE app_id = ? ORDER BY created_at, rowid", app.id
+        )
+        return {row["name"]: row["created_at"] for row in rows}
+
+    async def put_back(self, actor: Actor, app: App, stored: Mapping[str, float]) -> None:
+        """What was stored before a change that is undone, as it was, whatever today's grammar and rules say of it."""
+        async with self._database.transaction() as tx:
+            before = await _own(tx, app)
+            await tx.execute("DELETE FROM domains WHERE app_id = ?", app.id)
+            for name, at in stored.items():
+                await tx.execute("INSERT INTO domains VALUES (?, ?, ?, ?)", name, app.organization_id, app.id, at)
+            await _record(tx, actor, app, Change(_not_in(stored, before), _not_in(before, stored)))
+
     async def _change(
         self, tx: Transaction, actor: Actor, app: App, added: Sequence[str], removed: Sequence[str]
     ) -> Change:
@@ -223,11 +239,7 @@ class Domains:
             raise Conflict(f"an app may have {_MOST} domains", hint="A wildcard may do: *.blog.example.org")
         await refuse_lost_targets(tx, app, before, after)
         change = Change(_not_in(after, before), _not_in(before, after))
-        for event, names in (("domain.removed", change.removed), ("domain.added", change.added)):
-            for name in names:
-                await events.record(
-                    tx, event, organization_id=app.organization_id, actor=actor.name, app=app.name, domain=name
-                )
+        await _record(tx, actor, app, change)
         return change
 
     async def _addresses(self, app: App) -> Callable[[str], str]:
@@ -263,6 +275,14 @@ def _is_below(name: str, wildcard: str) -> bool:
 async def _own(tx: Transaction, app: App) -> list[str]:
     rows = await tx.fetch("SELECT name FROM domains WHERE app_id = ? ORDER BY created_at, rowid", app.id)
     return [row["name"] for row in rows]
+
+
+async def _record(tx: Transaction, actor: Actor, app: App, change: Change) -> None:
+    for event, names in (("domain.removed", change.removed), ("domain.added", change.added)):
+        for name in names:
+            await events.record(
+                tx, event, organization_id=app.organization_id, actor=actor.name, app=app.name, domain=name
+            )
 
 
 def _checked(names: Sequence[str]) -> list[str]:

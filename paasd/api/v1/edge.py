@@ -56,5 +56,5 @@ class EdgeResource:
                 await self._sign_ins.end_all(call.actor, call.app)
             return {key: before.get(key) for key in changes}
 
-        await self._sites.change(call.app, change, lambda old: self._gateway.change(call.actor, call.app, old))
+        await self._sites.change(call.app, change, lambda old: self._gateway.put_back(call.actor, call.app, old))
         return await self.report(call)

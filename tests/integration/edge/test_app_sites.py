@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import errno
+from typing import Any, cast
 
 import pytest
 
+from paasd.api.operations import Body, Call
+from paasd.api.v1.edge import EdgeResource, EdgeSettingsChange
+from paasd.api.v1.snippets import NewSnippet, SnippetsResource
+from paasd.app_settings import put
 from paasd.app_sites import AppSites
 from paasd.edge_values import Site
 from paasd.errors import EdgeError
 from paasd.gateway.policy import Gateway
 from paasd.models import App
+from paasd.nginx_snippets import Snippets
+from paasd.progress import Progress
 from paasd.route.domains import Domains
 from tests.integration.edge.conftest import Bench
 from tests.unit.conftest import Store, store
@@ -82,6 +89,76 @@ async def test_what_the_edge_took_of_a_change_is_taken_back(
         )
     monkeypatch.undo()
     assert (await bench.visitor.get("blog.localhost"))[0] == 403
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)
+async def test_what_is_put_back_is_as_it_was_stored(
+    bench: Bench, store: Store, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    """Values that an older version stored, and that nobody could set today."""
+    domains, gateway, snippets = Domains(store.database, bench.http), Gateway(store.database), Snippets(store.database)
+    sites = AppSites(store.apps, domains, bench.edge, store.database)
+    blog = await store.apps.create(store.admin, "blog")
+    await store.apps.create(store.admin, "api", project="blog")
+    await sites.begin(blog)
+    await _store_what_is_refused_today(store, blog)
+    before = await _rows(store)
+    assert len(before) == 8
+
+    async def fail(site: Site) -> bool:
+        raise fault
+
+    monkeypatch.setattr(bench.edge, "set_site", fail)
+    edge, own_lines = EdgeResource(gateway, cast(Any, None), sites), SnippetsResource(snippets, sites)
+    settings = EdgeSettingsChange(settings={"deny": "10.0.0.0/8", "auth.basic": None, "body-size": "1m"})
+    for change in (
+        lambda: edge.change(_call(store, blog, settings)),
+        lambda: own_lines.set(_call(store, blog, NewSnippet(text="# other"))),
+        lambda: sites.add_domains(store.admin, blog, ["c.example.org"]),
+        lambda: sites.set_domains(store.admin, blog, ["b.example.org"]),
+        lambda: sites.remove_redirect(store.admin, blog, "old.example.org"),
+        lambda: sites.remove_path_route(store.admin, blog, "/api"),
+    ):
+        with pytest.raises(type(fault)):
+            await change()
+        assert await _rows(store) == before
+
+
+async def _store_what_is_refused_today(store: Store, blog: App) -> None:
+    other = await store.apps.create(store.admin, "elsewhere", project="other")
+    own = (blog.organization_id, blog.id)
+    async with store.database.transaction() as tx:
+        for number, name in enumerate(("under_score.example.org", "*.org", "b.example.org")):
+            await tx.execute("INSERT INTO domains VALUES (?, ?, ?, ?)", name, *own, number)
+        await tx.execute(
+            "INSERT INTO redirects VALUES ('old.example.org', ?, ?, 'https://example.com/?q=1', 302, 1)", *own
+        )
+        await tx.execute(
+            "INSERT INTO path_routes (organization_id, app_id, prefix, other_id, strip, created_at)"
+            " VALUES (?, ?, '/api', ?, 1, 1)",
+            *own,
+            other.id,
+        )
+        await put(tx, blog, "edge", "deny", "everybody")
+        await put(tx, blog, "edge", "auth.basic", "alice:$pbkdf2-sha256$1000$salt$hash")
+        await put(tx, blog, "nginx", "snippet", "# a bell: \a")
+
+
+async def _rows(store: Store) -> list[tuple[object, ...]]:
+    """Without the times of path routes and settings, which nobody sees."""
+    found: list[tuple[object, ...]] = []
+    for columns in (
+        "name, app_id, created_at FROM domains ORDER BY created_at, rowid",
+        "* FROM redirects",
+        "app_id, prefix, other_id, strip FROM path_routes",
+        "app_id, family, key, value FROM app_settings ORDER BY key",
+    ):
+        found += [tuple(row) for row in await store.database.fetch(f"SELECT {columns}")]
+    return found
+
+
+def _call(store: Store, app: App, body: Body) -> Call:
+    return Call(cast(Any, None), store.admin, Progress(), app, body)
 
 
 async def _state(domains: Domains, app: App) -> object:
