@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sqlite3
 from typing import Any, cast
 
 import pytest
@@ -12,13 +13,16 @@ from paasd.api.v1.edge import EdgeResource, EdgeSettingsChange
 from paasd.api.v1.snippets import NewSnippet, SnippetsResource
 from paasd.app_settings import put
 from paasd.app_sites import AppSites
+from paasd.config import SshConfig
 from paasd.edge_values import Site
 from paasd.errors import EdgeError
 from paasd.gateway.policy import Gateway
+from paasd.identity.sign_ins import SignIns
 from paasd.models import App
 from paasd.nginx_snippets import Snippets
 from paasd.progress import Progress
 from paasd.route.domains import Domains
+from paasd.secrets import Vault
 from tests.integration.edge.conftest import Bench
 from tests.unit.conftest import Store, store
 
@@ -122,6 +126,31 @@ async def test_what_is_put_back_is_as_it_was_stored(
         with pytest.raises(type(fault)):
             await change()
         assert await _rows(store) == before
+
+
+async def test_members_are_signed_out_with_the_change_or_nothing_changes(bench: Bench, store: Store) -> None:
+    """A daemon that dies at any moment has both or neither: here the second half fails."""
+    sign_ins = SignIns(store.database, Vault(b"k" * 32), bench.http, SshConfig())
+    sites = AppSites(store.apps, Domains(store.database, bench.http, sign_ins), bench.edge, store.database)
+    edge = EdgeResource(Gateway(store.database), sign_ins, sites)
+    blog = await store.apps.create(store.admin, "blog")
+    await sites.begin(blog)
+    await edge.change(_call(store, blog, EdgeSettingsChange(settings={"auth.members": "on"})))
+    before = await _rows(store)
+    async with store.database.transaction() as tx:
+        await tx.execute(
+            "CREATE TEMP TRIGGER full BEFORE INSERT ON app_settings WHEN new.family = 'sign-in'"
+            " BEGIN SELECT raise(ABORT, 'no room'); END"
+        )
+    with pytest.raises(sqlite3.IntegrityError, match="no room"):
+        await edge.change(_call(store, blog, EdgeSettingsChange(settings={"auth.members": "off"})))
+    assert await _rows(store) == before
+    async with store.database.transaction() as tx:
+        await tx.execute("DROP TRIGGER full")
+    await edge.change(_call(store, blog, EdgeSettingsChange(settings={"auth.members": "off"})))
+    kept = {row[2]: row for row in before}
+    (off, ended) = await _rows(store)
+    assert off[3] == "off" and ended[2] == "round" and ended != kept["round"]
 
 
 async def _store_what_is_refused_today(store: Store, blog: App) -> None:
