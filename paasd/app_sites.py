@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from paasd.apps import Apps
 from paasd.database import Database, Derived
 from paasd.edge_values import Route, Site
-from paasd.errors import PaasdError
+from paasd.errors import InvalidSite, PaasdError
 from paasd.models import Actor, App
 from paasd.route.domains import Change, Domains
 from paasd.route.edge import Edge
@@ -40,11 +40,14 @@ class AppSites:
         """Make the edge's sites those of the database; returns why any was quarantined, by app. Routes that no app has
         go last, when nothing leads to them any more: an app that was renamed is served by its old one until then."""
         async with self._changing:
-            sites = await self._wanted.get(self._of_all)
-            refused = await self._edge.sync_sites(sites)
-            for name in set(await self._edge.routes()) - {site.app for site in sites}:
-                await self._edge.remove_route(name)
-            return refused
+            return await self._sync()
+
+    async def _sync(self) -> dict[str, str]:
+        sites = await self._wanted.get(self._of_all)
+        refused = await self._edge.sync_sites(sites)
+        for name in set(await self._edge.routes()) - {site.app for site in sites}:
+            await self._edge.remove_route(name)
+        return refused
 
     async def _of_all(self) -> Sequence[Site]:
         return [await self._domains.site(app) for app in await self._apps.all()]
@@ -66,26 +69,52 @@ class AppSites:
         await self._edge.set_site(await self._domains.site(await self._apps.refresh(app)))
 
     async def change(
-        self, app: App, change: Callable[[], Awaitable[Done]], undo: Callable[[Done], Coroutine[Any, Any, object]]
+        self,
+        app: App,
+        change: Callable[[], Awaitable[Done]],
+        undo: Callable[[Done], Coroutine[Any, Any, object]],
+        tell: Callable[[App], Awaitable[None]] | None = None,
     ) -> Done:
-        """Change the database and make that effective; what the edge does not take, for whatever reason, is undone."""
+        """Change the database and make that effective; what the edge does not take, for whatever reason, is undone.
+        `tell` tells the edge where more than the app's own site follows from the change."""
+        tell = tell or self._set
         async with self._changing:
             done = await change()
             try:
-                await self._set(app)
+                await tell(app)
             except BaseException:
-                await asyncio.shield(self._undo(app, undo(done)))
+                await asyncio.shield(self._undo(app, undo(done), tell))
                 raise
             return done
 
-    async def _undo(self, app: App, undoing: Coroutine[Any, Any, object]) -> None:
+    async def _undo(
+        self, app: App, undoing: Coroutine[Any, Any, object], tell: Callable[[App], Awaitable[None]]
+    ) -> None:
         """Raises nothing: that would hide why it is undone. The edge may have taken a part of the change."""
 
         async def undo() -> None:
             await undoing
-            await self._set(app)
+            await tell(app)
 
         await tidy(f"what was not possible for {app.name}", undo)
+
+    async def change_tls(
+        self,
+        app: App,
+        change: Callable[[], Awaitable[Done]],
+        undo: Callable[[Done], Coroutine[Any, Any, object]],
+        serve: Callable[[], Awaitable[None]],
+    ) -> Done:
+        """The same of its TLS settings: `serve` tells of certificates, and other sites may have to stand apart from
+        its own."""
+
+        async def tell(app: App) -> None:
+            name = (await self._apps.refresh(app)).name
+            if reason := (await self._sync()).get(name):
+                raise InvalidSite(f"Nginx refuses the site of {name} with these settings: {reason}")
+            await serve()
+
+        return await self.change(app, change, undo, tell)
 
     async def rename(self, actor: Actor, app: App, name: str, route: Route) -> App:
         """The app is called `name` from here on and has `route` under it. Its old name serves until the new one does;

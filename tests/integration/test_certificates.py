@@ -146,6 +146,23 @@ def test_clients_need_a_certificate_of_the_apps_authority(
     assert b" 503 " in handshake(box.https_port, host, send=GET % host.encode()).answer
 
 
+def test_settings_that_the_edge_does_not_take_are_not_kept(box: Box, app: str, authority: Authority) -> None:
+    host = "www.certs.test"
+    imported(box, app, authority, host)
+    before = box.json("tls:report", app)
+    obstacle = box.data / "edge" / ".hosts.txt.new"  # the table of host names, which tell of HSTS, cannot be written
+    obstacle.mkdir()
+    try:
+        done = box.ssh("tls:set", app, "hsts", "1234")
+        assert done.status != 0, done
+        assert box.json("tls:report", app) == before
+    finally:
+        obstacle.rmdir()
+    assert box.ssh("tls:set", app, "hsts", "4321").status == 0
+    seen = handshake(box.https_port, host, trust=authority.pem, send=GET % host.encode())
+    assert b"Strict-Transport-Security: max-age=4321\r\n" in seen.answer
+
+
 def test_certificates_go_along_with_names_and_apps(box: Box, app: str, authority: Authority) -> None:
     host = "www.certs.test"
     imported(box, app, authority, host)

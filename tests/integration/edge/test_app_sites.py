@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import sqlite3
+from collections.abc import Sequence
 from typing import Any, cast
 
 import pytest
@@ -15,7 +16,7 @@ from paasd.app_settings import put
 from paasd.app_sites import AppSites
 from paasd.config import SshConfig
 from paasd.edge_values import Site
-from paasd.errors import EdgeError
+from paasd.errors import EdgeError, InvalidSite
 from paasd.gateway.policy import Gateway
 from paasd.identity.sign_ins import SignIns
 from paasd.models import App
@@ -23,6 +24,7 @@ from paasd.nginx_snippets import Snippets
 from paasd.progress import Progress
 from paasd.route.domains import Domains
 from paasd.secrets import Vault
+from paasd.tls_settings import TlsSettings
 from tests.integration.edge.conftest import Bench
 from tests.unit.conftest import Store, store
 
@@ -151,6 +153,37 @@ async def test_members_are_signed_out_with_the_change_or_nothing_changes(bench: 
     kept = {row[2]: row for row in before}
     (off, ended) = await _rows(store)
     assert off[3] == "off" and ended[2] == "round" and ended != kept["round"]
+
+
+@pytest.mark.parametrize("refuses", ["the site", "certificates"])
+async def test_tls_settings_that_the_edge_does_not_take_are_undone(
+    bench: Bench, store: Store, monkeypatch: pytest.MonkeyPatch, refuses: str
+) -> None:
+    domains, settings = Domains(store.database, bench.http), TlsSettings(store.database)
+    sites = AppSites(store.apps, domains, bench.edge, store.database)
+    blog = await store.apps.create(store.admin, "blog")
+    await sites.begin(blog)
+    live, told = await bench.edge._hosts.live(), []
+
+    async def sync_sites(found: Sequence[Site]) -> dict[str, str]:
+        return {"blog": "it is not valid"} if found[0].hsts == "max-age=60" else {}
+
+    async def serve() -> None:
+        told.append((await settings.of(blog)).hsts)
+        if told[-1] == "max-age=60":
+            raise EdgeError("Nginx does not answer")
+
+    if refuses == "the site":
+        monkeypatch.setattr(bench.edge, "sync_sites", sync_sites)
+    with pytest.raises(InvalidSite if refuses == "the site" else EdgeError):
+        await sites.change_tls(
+            blog,
+            lambda: settings.change(store.admin, blog, {"hsts": "60"}),
+            lambda _: settings.put_back(store.admin, blog, {"hsts": None}),
+            serve,
+        )
+    assert await settings.stored(blog) == {} and told[-1] == "max-age=2592000"
+    assert await bench.edge._hosts.live() == live
 
 
 async def _store_what_is_refused_today(store: Store, blog: App) -> None:
