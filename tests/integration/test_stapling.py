@@ -264,11 +264,11 @@ async def test_a_revocation_is_not_forgotten_while_the_responder_is_silent(it: S
     assert revoked_at
     it.responder.says(b"", status=503)
     it.clock.ahead = 3 * HOUR
-    for stapling in (it.stapling, it.make()):
-        await stapling.look()
-        state = await stapling.of(it.certificate)
+    for asking in (it.stapling, it.make()):
+        await asking.look()
+        state = await asking.of(it.certificate)
         assert state.revoked_at == revoked_at and "it was revoked" in state.problem
-        assert await stapling.revoked([it.certificate]) == {it.certificate.id}
+        assert await asking.revoked([it.certificate]) == {it.certificate.id}
     await it.serving.sync()
     assert not it.shown
     it.clock.ahead = 5 * HOUR
@@ -322,10 +322,19 @@ async def test_who_is_due_longest_is_asked_first(it: Small, monkeypatch: pytest.
     assert it.responder.asked == serials * 2
 
 
+async def test_a_look_comes_to_an_end_and_goes_on_soon(it: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    it.answers(age=0, lasts=2 * HOUR)
+    with monkeypatch.context() as patch:
+        patch.setattr("paasd.route.stapling._LONGEST", 0.0)
+        assert await it.stapling.look() == 1.0 and not it.responder.asked
+    await it.stapling.look()
+    assert it.shown
+
+
 async def test_a_slow_responder_of_many_certificates_leaves_room_for_others(
     it: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("paasd.route.ocsp_responder._TIMEOUT", 2.0)
+    monkeypatch.setattr("paasd.route.ocsp_responder._TIMEOUT", 1.0)
     it.answers(age=0, lasts=2 * HOUR)
     slow = Responder()
     slow.says(b"", delay=30)
