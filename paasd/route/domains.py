@@ -178,16 +178,9 @@ class Domains:
         address = await self._addresses(app)
         return tuple(Redirect(each.host, each.status, _target(each, names, address)) for each in names.redirects)
 
-    async def add(self, actor: Actor, app: App, name: str) -> str:
-        """Raises InvalidInput, or AlreadyExists when it is somebody's on the box. Returns the name as stored."""
-        return (await self.change(actor, app, add=[name])).added[0]
-
-    async def remove(self, actor: Actor, app: App, name: str) -> str:
-        """Raises NotFound, or Conflict when a redirect leads there."""
-        return (await self.change(actor, app, remove=[name])).removed[0]
-
     async def change(self, actor: Actor, app: App, add: Sequence[str] = (), remove: Sequence[str] = ()) -> Change:
-        """All of it or nothing."""
+        """All of it or nothing. Raises InvalidInput, AlreadyExists for what is somebody's on the box, NotFound for what
+        is not the app's, Conflict when a redirect leads there."""
         added = _checked(add)
         async with self._database.transaction() as tx:
             own = await _own(tx, app)

@@ -128,7 +128,7 @@ async def it(middle: Authority, responder: Responder) -> AsyncIterator[Small]:
         try:
             await edge.start()
             app = await apps.create(admin, "blog")
-            await names.add(admin, app, HOST)
+            await names.change(admin, app, add=[HOST])
             await edge.set_site(await names.site(app))
             bundle = pem.read("".join(middle.leaf([HOST], more=[named(responder.url)])))
             certificate = await certificates.add("me", app, Source.IMPORTED, bundle)
@@ -358,7 +358,7 @@ async def test_one_slow_responder_holds_up_no_other(it: Small, monkeypatch: pyte
     slow.says(b"", delay=30)
     try:
         app = await Apps(it.database).create(it.admin, "slow")
-        await Domains(it.database, it.http).add(it.admin, app, "slow.test")
+        await Domains(it.database, it.http).change(it.admin, app, add=["slow.test"])
         bundle = pem.read("".join(it.middle.leaf(["slow.test"], more=[named(slow.url)])))
         other = await it.certificates.add("me", app, Source.IMPORTED, bundle)
         await it.stapling.look()
