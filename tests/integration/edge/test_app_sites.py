@@ -85,7 +85,7 @@ async def test_what_the_edge_took_of_a_change_is_taken_back(
     async def fail() -> bool:
         raise EdgeError("Nginx did not take its configuration within 15 s")
 
-    monkeypatch.setattr(bench.edge, "_make_effective", fail)
+    monkeypatch.setattr(bench.edge._loading, "make_effective", fail)
     changes = {"deny": None, "body-size": "1m"}
     with pytest.raises(EdgeError, match="within 15 s"):
         await sites.change(
