@@ -15,6 +15,7 @@ from paasd.errors import InvalidSite, PaasdError
 from paasd.models import Actor, App
 from paasd.route.domains import Change, Domains
 from paasd.route.edge import Edge
+from paasd.route.host_names import is_wildcard
 from paasd.route.path_routes import PathRoute
 from paasd.route.redirects import StoredRedirect
 
@@ -66,55 +67,45 @@ class AppSites:
 
     async def _set(self, app: App) -> None:
         # Its present name: a site of the old one would come back.
-        await self._edge.set_site(await self._domains.site(await self._apps.refresh(app)))
+        site = await self._domains.site(await self._apps.refresh(app))
+        if not (site.needs_block and any(map(is_wildcard, site.domains))):
+            await self._edge.set_site(site)
+        # Its block would take names of others that lie below: those get their own in the same step.
+        elif reason := (await self._sync()).get(site.app):
+            raise InvalidSite(f"Nginx refuses the site of {site.app}: {reason}")
 
     async def change(
         self,
         app: App,
         change: Callable[[], Awaitable[Done]],
         undo: Callable[[Done], Coroutine[Any, Any, object]],
-        tell: Callable[[App], Awaitable[None]] | None = None,
+        also: Callable[[], Awaitable[None]] | None = None,
     ) -> Done:
         """Change the database and make that effective; what the edge does not take, for whatever reason, is undone.
-        `tell` tells the edge where more than the app's own site follows from the change."""
-        tell = tell or self._set
+        `also` is told where more than the app's site follows from the change."""
+
+        async def tell() -> None:
+            await self._set(app)
+            if also:
+                await also()
+
         async with self._changing:
             done = await change()
             try:
-                await tell(app)
+                await tell()
             except BaseException:
                 await asyncio.shield(self._undo(app, undo(done), tell))
                 raise
             return done
 
-    async def _undo(
-        self, app: App, undoing: Coroutine[Any, Any, object], tell: Callable[[App], Awaitable[None]]
-    ) -> None:
+    async def _undo(self, app: App, undoing: Coroutine[Any, Any, object], tell: Callable[[], Awaitable[None]]) -> None:
         """Raises nothing: that would hide why it is undone. The edge may have taken a part of the change."""
 
         async def undo() -> None:
             await undoing
-            await tell(app)
+            await tell()
 
         await tidy(f"what was not possible for {app.name}", undo)
-
-    async def change_tls(
-        self,
-        app: App,
-        change: Callable[[], Awaitable[Done]],
-        undo: Callable[[Done], Coroutine[Any, Any, object]],
-        serve: Callable[[], Awaitable[None]],
-    ) -> Done:
-        """The same of its TLS settings: `serve` tells of certificates, and other sites may have to stand apart from
-        its own."""
-
-        async def tell(app: App) -> None:
-            name = (await self._apps.refresh(app)).name
-            if reason := (await self._sync()).get(name):
-                raise InvalidSite(f"Nginx refuses the site of {name} with these settings: {reason}")
-            await serve()
-
-        return await self.change(app, change, undo, tell)
 
     async def rename(self, actor: Actor, app: App, name: str, route: Route) -> App:
         """The app is called `name` from here on and has `route` under it. Its old name serves until the new one does;

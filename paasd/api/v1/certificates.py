@@ -150,7 +150,7 @@ class CertificatesResource:
             await self._settings.change(call.actor, call.app, changes)
             return {key: before.get(key) for key in changes}
 
-        await self._sites.change_tls(
+        await self._sites.change(
             call.app,
             change,
             lambda old: self._settings.put_back(call.actor, call.app, old),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import sqlite3
-from collections.abc import Sequence
 from typing import Any, cast
 
 import pytest
@@ -15,7 +14,7 @@ from paasd.api.v1.snippets import NewSnippet, SnippetsResource
 from paasd.app_settings import put
 from paasd.app_sites import AppSites
 from paasd.config import SshConfig
-from paasd.edge_values import Site
+from paasd.edge_values import Route, Site
 from paasd.errors import EdgeError, InvalidSite
 from paasd.gateway.policy import Gateway
 from paasd.identity.sign_ins import SignIns
@@ -111,10 +110,11 @@ async def test_what_is_put_back_is_as_it_was_stored(
     before = await _rows(store)
     assert len(before) == 8
 
-    async def fail(site: Site) -> bool:
+    async def fail(sites: object) -> bool:
         raise fault
 
     monkeypatch.setattr(bench.edge, "set_site", fail)
+    monkeypatch.setattr(bench.edge, "sync_sites", fail)
     edge, own_lines = EdgeResource(gateway, cast(Any, None), sites), SnippetsResource(snippets, sites)
     settings = EdgeSettingsChange(settings={"deny": "10.0.0.0/8", "auth.basic": None, "body-size": "1m"})
     for change in (
@@ -165,8 +165,10 @@ async def test_tls_settings_that_the_edge_does_not_take_are_undone(
     await sites.begin(blog)
     live, told = await bench.edge._hosts.live(), []
 
-    async def sync_sites(found: Sequence[Site]) -> dict[str, str]:
-        return {"blog": "it is not valid"} if found[0].hsts == "max-age=60" else {}
+    async def set_site(site: Site) -> bool:
+        if site.hsts == "max-age=60":
+            raise InvalidSite("Nginx refuses the site of blog")
+        return False
 
     async def serve() -> None:
         told.append((await settings.of(blog)).hsts)
@@ -174,9 +176,9 @@ async def test_tls_settings_that_the_edge_does_not_take_are_undone(
             raise EdgeError("Nginx does not answer")
 
     if refuses == "the site":
-        monkeypatch.setattr(bench.edge, "sync_sites", sync_sites)
+        monkeypatch.setattr(bench.edge, "set_site", set_site)
     with pytest.raises(InvalidSite if refuses == "the site" else EdgeError):
-        await sites.change_tls(
+        await sites.change(
             blog,
             lambda: settings.change(store.admin, blog, {"hsts": "60"}),
             lambda _: settings.put_back(store.admin, blog, {"hsts": None}),
@@ -184,6 +186,24 @@ async def test_tls_settings_that_the_edge_does_not_take_are_undone(
         )
     assert await settings.stored(blog) == {} and told[-1] == "max-age=2592000"
     assert await bench.edge._hosts.live() == live
+
+
+async def test_a_block_with_a_wildcard_takes_no_name_of_another_app(bench: Bench, store: Store) -> None:
+    """What was set for one app holds for no other, whose name lies below its wildcard."""
+    sites = AppSites(store.apps, Domains(store.database, bench.http), bench.edge, store.database)
+    wide, inner = [await store.apps.create(store.admin, name) for name in ("wide", "inner")]
+    for app, name in ((wide, "*.w.example.org"), (inner, "x.w.example.org")):
+        await sites.begin(app)
+        await bench.edge.set_route(Route(app.name, (await bench.apps.saying(app.name),), 1))
+        await sites.add_domains(store.admin, app, [name])
+    edge = EdgeResource(Gateway(store.database), cast(Any, None), sites)
+    await edge.change(_call(store, wide, EdgeSettingsChange(settings={"body-size": "1k"})))
+    statuses = {}
+    for app, host in (("wide", "y.w.example.org"), ("inner", "x.w.example.org")):
+        url, headers = bench.visitor.url(), {"Host": host}
+        async with bench.visitor.session.post(url, data=b"x" * 10_000, headers=headers) as response:
+            statuses[app] = response.status
+    assert statuses == {"wide": 413, "inner": 200}
 
 
 async def _store_what_is_refused_today(store: Store, blog: App) -> None:
