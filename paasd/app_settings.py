@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from paasd import events
@@ -16,6 +16,9 @@ from paasd.quota_gate import Asking, Gate, unlimited
 
 Check = Callable[[str], str]
 """Returns a value in its usual form; raises ValueError saying what it must be."""
+
+Also = Callable[[Transaction], Awaitable[None]]
+"""Part of the same transaction."""
 
 _DURATION = re.compile(r"([0-9]{1,7}(?:\.[0-9]{1,3})?)(ms|s|m|h|d)?")
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -75,23 +78,40 @@ class AppSettings:
         return {row["key"]: row["value"] for row in rows if row["key"] in self.family.keys}
 
     async def change(
-        self, actor: Actor, app: App, changes: Mapping[str, str | None], gate: Gate = unlimited
+        self,
+        actor: Actor,
+        app: App,
+        changes: Mapping[str, str | None],
+        gate: Gate = unlimited,
+        also: Also | None = None,
     ) -> dict[str, str]:
-        """All changes or none; None or an empty value takes a setting away. Raises InvalidInput."""
+        """All changes or none, and what is `also` to be done with them; None or an empty value takes a setting away.
+        Raises InvalidInput."""
         wanted = await asyncio.to_thread(self._checked, changes)  # a check may read files, as those of time zones
         asking = Asking(app.organization_id, app.project, actor.name, app.name)
         async with self._database.transaction() as tx, gate(tx, asking):
-            for key, value in wanted.items():
-                await put(tx, app, self.family.name, key, value)
-            await events.record(
-                tx,
-                self.family.command.replace(":", "."),
-                organization_id=app.organization_id,
-                actor=actor.name,
-                app=app.name,
-                keys=" ".join(sorted(wanted)),
-            )
+            await self.write(tx, actor, app, wanted)
+            if also:
+                await also(tx)
         return await self.get(app)
+
+    async def put_back(self, actor: Actor, app: App, stored: Mapping[str, str | None]) -> None:
+        """What was stored before a change that is undone, whatever today's grammar says of it."""
+        async with self._database.transaction() as tx:
+            await self.write(tx, actor, app, stored)
+
+    async def write(self, tx: Transaction, actor: Actor, app: App, values: Mapping[str, str | None]) -> None:
+        """As part of another change; checked by the caller."""
+        for key, value in values.items():
+            await put(tx, app, self.family.name, key, value)
+        await events.record(
+            tx,
+            self.family.command.replace(":", "."),
+            organization_id=app.organization_id,
+            actor=actor.name,
+            app=app.name,
+            keys=" ".join(sorted(values)),
+        )
 
     def _checked(self, changes: Mapping[str, str | None]) -> dict[str, str | None]:
         family = self.family

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from paasd.apps import Apps
 from paasd.database import Database, Derived
 from paasd.edge_values import Route, Site
-from paasd.errors import PaasdError
+from paasd.errors import InvalidSite, PaasdError
 from paasd.models import Actor, App
 from paasd.route.domains import Change, Domains
 from paasd.route.edge import Edge
+from paasd.route.host_names import is_wildcard
 from paasd.route.path_routes import PathRoute
 from paasd.route.redirects import StoredRedirect
 
@@ -36,9 +38,17 @@ class AppSites:
         """Of all apps. They are half a dozen queries an app."""
 
     async def sync(self) -> dict[str, str]:
-        """Make the edge's sites those of the database; returns why any was quarantined, by app."""
+        """Make the edge's sites those of the database; returns why any was quarantined, by app. Routes that no app has
+        go last, when nothing leads to them any more: an app that was renamed is served by its old one until then."""
         async with self._changing:
-            return await self._edge.sync_sites(await self._wanted.get(self._of_all))
+            return await self._sync()
+
+    async def _sync(self) -> dict[str, str]:
+        sites = await self._wanted.get(self._of_all)
+        refused = await self._edge.sync_sites(sites)
+        for name in set(await self._edge.routes()) - {site.app for site in sites}:
+            await self._edge.remove_route(name)
+        return refused
 
     async def _of_all(self) -> Sequence[Site]:
         return [await self._domains.site(app) for app in await self._apps.all()]
@@ -57,29 +67,67 @@ class AppSites:
 
     async def _set(self, app: App) -> None:
         # Its present name: a site of the old one would come back.
-        await self._edge.set_site(await self._domains.site(await self._apps.refresh(app)))
+        site = await self._domains.site(await self._apps.refresh(app))
+        if not (site.needs_block and any(map(is_wildcard, site.domains))):
+            await self._edge.set_site(site)
+        # Its block would take names of others that lie below: those get their own in the same step.
+        elif reason := (await self._sync()).get(site.app):
+            raise InvalidSite(f"Nginx refuses the site of {site.app}: {reason}")
 
     async def change(
-        self, app: App, change: Callable[[], Awaitable[Done]], undo: Callable[[Done], Coroutine[Any, Any, object]]
+        self,
+        app: App,
+        change: Callable[[], Awaitable[Done]],
+        undo: Callable[[Done], Coroutine[Any, Any, object]],
+        also: Callable[[], Awaitable[None]] | None = None,
     ) -> Done:
-        """Change the database and make that effective; what the edge does not take, for whatever reason, is undone."""
+        """Change the database and make that effective; what the edge does not take, for whatever reason, is undone.
+        `also` is told where more than the app's site follows from the change."""
+
+        async def tell() -> None:
+            await self._set(app)
+            if also:
+                await also()
+
         async with self._changing:
             done = await change()
             try:
-                await self._set(app)
+                await tell()
             except BaseException:
-                await asyncio.shield(self._undo(app, undo(done)))
+                await asyncio.shield(self._undo(app, undo(done), tell))
                 raise
             return done
 
-    async def _undo(self, app: App, undoing: Coroutine[Any, Any, object]) -> None:
+    async def _undo(self, app: App, undoing: Coroutine[Any, Any, object], tell: Callable[[], Awaitable[None]]) -> None:
         """Raises nothing: that would hide why it is undone. The edge may have taken a part of the change."""
 
         async def undo() -> None:
             await undoing
-            await self._set(app)
+            await tell()
 
         await tidy(f"what was not possible for {app.name}", undo)
+
+    async def rename(self, actor: Actor, app: App, name: str, route: Route) -> App:
+        """The app is called `name` from here on and has `route` under it. Its old name serves until the new one does;
+        what the edge does not take is undone."""
+        async with self._changing:
+            renamed = await self._apps.rename(actor, app, name)
+            try:
+                await self._take_over(renamed, route, app.name)
+            except BaseException:
+                await asyncio.shield(tidy(f"what {app.name} was called", lambda: self._name_back(actor, app, route)))
+                raise
+        await tidy(f"sites that lead to {name}", self.sync)
+        return renamed
+
+    async def _take_over(self, app: App, route: Route, before: str) -> None:
+        await self._edge.set_route(replace(route, app=app.name))
+        await self._edge.set_site(await self._domains.site(app), instead_of=before)
+
+    async def _name_back(self, actor: Actor, app: App, route: Route) -> None:
+        renamed = await self._apps.refresh(app)
+        await self._take_over(await self._apps.rename_back(actor, renamed, app.name), route, renamed.name)
+        await self._edge.remove_route(renamed.name)
 
     async def drop(self, name: str) -> None:
         """Take the site of a name away that no app has; a new one may have it by now."""
@@ -105,14 +153,14 @@ class AppSites:
         return await self._change_domains(actor, app, lambda: self._domains.replace(actor, app, names))
 
     async def _change_domains(self, actor: Actor, app: App, change: Callable[[], Awaitable[Change]]) -> Change:
-        before: Sequence[str] = ()
+        before: Mapping[str, float] = {}
 
         async def changed() -> Change:
             nonlocal before
-            before = (await self._domains.names(app)).own
+            before = await self._domains.stored(app)
             return await change()
 
-        return await self.change(app, changed, lambda _: self._domains.replace(actor, app, before))
+        return await self.change(app, changed, lambda _: self._domains.put_back(actor, app, before))
 
     async def add_redirect(self, actor: Actor, app: App, source: str, to: str, status: int) -> StoredRedirect:
         redirects = self._domains.redirects
@@ -143,7 +191,7 @@ class AppSites:
 
         async def put_back(removed: PathRoute) -> None:
             other = await self._apps.get(app.organization_id, removed.app_name)
-            await routes.add(actor, app, removed.prefix, other, strip=removed.strip)
+            await routes.put_back(actor, app, removed, other)
 
         return await self.change(app, lambda: routes.remove(actor, app, prefix), put_back)
 

@@ -102,6 +102,10 @@ class Apps:
     async def rename(self, actor: Actor, app: App, name: str) -> App:
         """Raises InvalidInput or AlreadyExists."""
         chosen_name(name)
+        return await self.rename_back(actor, app, name)
+
+    async def rename_back(self, actor: Actor, app: App, name: str) -> App:
+        """To a name that an app had before, whatever today's grammar says of it. Raises AlreadyExists."""
         async with self._database.transaction() as tx:
             await _refuse_taken(tx, name)
             await tx.execute("UPDATE apps SET name = ? WHERE id = ?", name, app.id)

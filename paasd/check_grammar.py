@@ -105,9 +105,16 @@ def check_settings(settings: Mapping[str, Any], where: str = "") -> None:
         raise InvalidInput(
             f"{where}{chosen[1]} excludes {chosen[0]}", hint="Write two checks: all of a type must pass."
         )
-    for name in ("status", "content"):
-        if settings.get(name) is not None and chosen not in ([], ["path"]):
-            raise InvalidInput(f"{where}{name} is for checks with a path")
+    if misfits := answer_settings(settings) if chosen not in ([], ["path"]) else []:
+        raise InvalidInput(
+            f"{where}{misfits[0]} is for checks with a path",
+            hint=f"Give it a path in place of {chosen[0]}, or write two checks: all of a type must pass.",
+        )
+
+
+def answer_settings(settings: Mapping[str, Any]) -> list[str]:
+    """Which of them say what an HTTP answer must be."""
+    return [name for name in ("status", "content") if settings.get(name) is not None]
 
 
 def statuses_of(value: str | int | None) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from paasd.check_grammar import SETTINGS, STRATEGIES, CheckType, check_settings, statuses_of
+from paasd.check_grammar import SETTINGS, STRATEGIES, CheckType, answer_settings, check_settings, statuses_of
 from paasd.errors import InvalidInput
 
 WORKER_UPTIME = 3.0
@@ -174,8 +174,19 @@ def merged(from_repository: Mapping[str, Any], from_user: Mapping[str, Any]) -> 
     return result
 
 
+def misfits(listed: Sequence[Mapping[str, Any]], kind: CheckType, over: Mapping[str, Any]) -> list[str]:
+    """Settings in `over` of an HTTP answer that the first check of its type would not get: it runs a command, or looks
+    whether the port takes connections."""
+    first = next((entry for entry in listed if entry.get("type", CheckType.STARTUP) == kind), {})
+    changed = laid_over(first, over)
+    return answer_settings(over) if changed.get("command") or changed.get("listening") else []
+
+
 def _first_changed(listed: list[dict[str, Any]], kind: CheckType, over: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Without what does not fit a check that came with a later release: it is asked as the repository says."""
     for position, entry in enumerate(listed):
         if entry.get("type", CheckType.STARTUP) == kind:
-            return [*listed[:position], laid_over(entry, over), *listed[position + 1 :]]
+            left_out = misfits([entry], kind, over)
+            changed = laid_over(entry, {key: value for key, value in over.items() if key not in left_out})
+            return [*listed[:position], changed, *listed[position + 1 :]]
     return [*listed, {"type": str(kind), **over}]

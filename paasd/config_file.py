@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import tomllib
 from pathlib import Path
 from typing import Any
 
 from paasd.config import Config
 from paasd.errors import InvalidInput
+from paasd.names import shown
 
+_NETWORKS = frozenset({"http.ocsp_to", "push.sync_from", "run.hooks_to"})
+"""What `outbound.may_reach` reads, whenever somebody's request needs it."""
 DEFAULT_CONFIG_FILE = Path("/etc/paasd/paasd.toml")
 
 
@@ -24,7 +28,10 @@ def load(path: Path | None, data_dir: Path) -> Config:
         raise InvalidInput(f"no configuration file at {path}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidInput(f"{path}: {error}") from error
-    return changed(config, flatten(document))
+    try:
+        return changed(config, flatten(document))
+    except InvalidInput as error:
+        raise InvalidInput(f"{path}: {error.detail}", hint=error.hint) from None
 
 
 def settings() -> dict[str, Any]:
@@ -67,7 +74,29 @@ def _checked(holder: Any, section: str, key: str, value: Any) -> Any:
         return float(value)
     if type(value) is not type(current):
         raise InvalidInput(f"{name} must be {type(current).__name__}, not {shown_type(value)}")
+    if name in _NETWORKS:
+        _check_networks(name, value)
     return value
+
+
+def _check_networks(name: str, value: str) -> None:
+    section, _, key = name.rpartition(".")
+    for word in value.split():
+        try:
+            ipaddress.ip_network(word)
+        except ValueError as error:
+            raise InvalidInput(
+                f"{name} must be networks with spaces between, and {shown(word)} is none: {error}",
+                hint=f"Write for example, under [{section}]: {key} = {_meant(word)!r}",
+            ) from None
+
+
+def _meant(word: str) -> str:
+    """The network that an address with a length lies in."""
+    try:
+        return str(ipaddress.ip_network(word, strict=False))
+    except ValueError:
+        return "10.1.2.0/24 192.168.7.1"
 
 
 def shown_type(value: Any) -> str:

@@ -26,7 +26,7 @@
     ├── DiskFull 507
     └── DatabaseDamaged 500
 
-Foreign errors are translated into these where they enter (`docker_engine.py`, `route/`, `push/`). Each front door
+Foreign errors are translated into these where they enter (`docker_engine/`, `route/`, `push/`). Each front door
 renders them once: `api/server.py` as RFC 9457 problem details, `cli/` and the push stream as ` !     ` lines.
 """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from paasd import failpoints
@@ -29,7 +29,6 @@ from paasd.progress import Progress
 from paasd.projects import Projects
 from paasd.release import Releases
 from paasd.route.domains import Domains
-from paasd.route.edge import Edge
 from paasd.routing import Routing
 from paasd.run.instances import Instances, network_name
 from paasd.source.repositories import Repositories
@@ -67,7 +66,6 @@ class Lifecycle:
         driver: Driver,
         instances: Instances,
         domains: Domains,
-        edge: Edge,
         deployer: Deployer,
         changes: Changes,
         routing: Routing,
@@ -87,7 +85,6 @@ class Lifecycle:
         self._driver = driver
         self._instances = instances
         self._domains = domains
-        self._edge = edge
         self._deployer = deployer
         self._changes = changes
         self._routing = routing
@@ -117,20 +114,14 @@ class Lifecycle:
         return app
 
     async def rename(self, actor: Actor, app: App, name: str, progress: Progress) -> App:
-        """The new host name takes over from the old one; what is going live right now goes live first. Once the row
-        says so the app has its new name, and the reconciler does what the edge cannot do now."""
+        """The new host name takes over from the old one; what is going live right now goes live first. An edge that
+        does not serve the new one refuses it: the app keeps its old name."""
         self._domains.refuse_reserved(name)
         if self._switches.is_held(app):
             progress.step(f"Waiting for the release of {app.name} that is going live")
         async with self._switches.of(app):
             app = await self._apps.refresh(app)
-            route = await self._routing.of(app)
-            renamed = await self._apps.rename(actor, app, name)
-            await tidy(f"route of {name}", lambda: self._edge.set_route(replace(route, app=name)))
-            # Both sites in one step: the app's own domains cannot be in two of them.
-            await tidy(f"site of {name}", self._sites.sync)
-            await tidy(f"route of {app.name}", lambda: self._sites.drop_route(app.name))
-        return renamed
+            return await self._sites.rename(actor, app, name, await self._routing.of(app))
 
     async def clone(self, actor: Actor, app: App, name: str, progress: Progress) -> App:
         """A new app with the code, config vars, checks and scale of `app`, running its live image; no domains,

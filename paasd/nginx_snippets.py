@@ -38,3 +38,7 @@ class Snippets:
         if text and not text.strip():
             raise InvalidInput("the snippet has nothing but spaces", hint=f"{COMMAND} {app.name} < snippet.conf")
         await self._settings.change(actor, app, {_KEY: text or None})
+
+    async def put_back(self, actor: Actor, app: App, stored: str) -> None:
+        """What was stored before a change that is undone, as it was."""
+        await self._settings.put_back(actor, app, {_KEY: stored or None})

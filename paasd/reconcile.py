@@ -188,8 +188,11 @@ class Reconciler:
         astray = await self._astray(apps, present)
         for app in astray:
             await self._attempt(f"route of {app.name}", partial(self._route, app, present))
+        running = {row.address for row in await self._instances.all() if row.state == "live"}
         for name in set(present) - {app.name for app in apps}:
-            await self._app_sites.drop_route(name)
+            # An app that was renamed is served by its old name's until the sites are in order, which drops it.
+            if not any(endpoint.address in running for endpoint in present[name].endpoints):
+                await self._app_sites.drop_route(name)
         known = {f"route of {app.name}" for app in astray}
         for name in [n for n in self._troubles if n.startswith("route of ") and n not in known]:
             del self._troubles[name]

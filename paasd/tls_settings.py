@@ -112,6 +112,14 @@ class TlsSettings:
         """All changes or none; None or an empty value takes a setting away. Raises InvalidInput."""
         await self._settings.change(actor, app, changes)
 
+    async def stored(self, app: App) -> dict[str, str]:
+        """What was set, by key."""
+        return await self._settings.get(app)
+
+    async def put_back(self, actor: Actor, app: App, stored: Mapping[str, str | None]) -> None:
+        """What was stored before a change that is undone, as it was."""
+        await self._settings.put_back(actor, app, stored)
+
 
 def _switch(value: str) -> bool | None:
     return {"on": True, "off": False}.get(value)

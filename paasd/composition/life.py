@@ -59,7 +59,6 @@ def _lifecycle(
         base.driver,
         stores.instances,
         stores.domains,
-        edge.edge,
         deploy.deployer,
         deploy.changes,
         edge.routing,

@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Mapping
 
-from paasd.app_settings import AppSettings, Family, Key, matching
+from paasd.app_settings import Also, AppSettings, Family, Key, matching
 from paasd.database import Database
 from paasd.errors import InvalidInput
 from paasd.gateway import (
@@ -80,8 +80,9 @@ class Gateway:
         """What was set, by key."""
         return await self._settings.get(app)
 
-    async def change(self, actor: Actor, app: App, changes: Mapping[str, str | None]) -> None:
-        """All changes or none; None or an empty value takes a setting away. Raises InvalidInput."""
+    async def change(self, actor: Actor, app: App, changes: Mapping[str, str | None], also: Also | None = None) -> None:
+        """All changes or none, and what is `also` to be done with them; None or an empty value takes a setting away.
+        Raises InvalidInput."""
         before = await self.values(app)
         checked = await asyncio.to_thread(self._checked, changes)  # passwords are hashed slowly
         wanted = {key: value for key, value in {**before, **checked}.items() if value}
@@ -90,7 +91,11 @@ class Gateway:
                 part.check(wanted)
         except ValueError as error:
             raise InvalidInput(str(error), hint=f"See what is set: edge:report {app.name}") from None
-        await self._settings.change(actor, app, checked)
+        await self._settings.change(actor, app, checked, also=also)
+
+    async def put_back(self, actor: Actor, app: App, stored: Mapping[str, str | None]) -> None:
+        """What was stored before a change that is undone, as it was."""
+        await self._settings.put_back(actor, app, stored)
 
     def _checked(self, changes: Mapping[str, str | None]) -> dict[str, str | None]:
         family = self._settings.family

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from paasd import events
 from paasd.app_settings import AppSettings, Family, Key, matching
 from paasd.config import HttpConfig, SshConfig
-from paasd.database import Database
+from paasd.database import Database, Transaction
 from paasd.errors import Conflict, NotAuthenticated
 from paasd.gateway import members
 from paasd.identity.policy import Action, allows
@@ -71,7 +71,12 @@ class SignIns:
 
     async def end_all(self, actor: Actor, app: App) -> None:
         """Links and sessions made before hold no more, once the edge was told."""
-        await self._rounds.change(actor, app, {_ROUND: secrets.token_hex(8)})
+        async with self._database.transaction() as tx:
+            await self.end_all_with(tx, actor, app)
+
+    async def end_all_with(self, tx: Transaction, actor: Actor, app: App) -> None:
+        """The same as part of another change."""
+        await self._rounds.write(tx, actor, app, {_ROUND: secrets.token_hex(8)})
 
     async def _key_of(self, app: App) -> bytes:
         return _hmac(self._key, f"{app.id}|{(await self._rounds.get(app)).get(_ROUND, '')}")

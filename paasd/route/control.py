@@ -118,6 +118,9 @@ class Refused(EdgeError):
 class ControlSocket:
     """One request a connection, so that an old worker's kept connection is never asked. Raises EdgeError."""
 
+    LOADED = "loaded"
+    """Host name and path at which each configuration says which it is."""
+
     def __init__(self, path: Path) -> None:
         self.path = path
 
@@ -138,7 +141,14 @@ class ControlSocket:
         answering, oldest = (await self.get("generation")).split()
         return int(answering), int(oldest)
 
-    async def _ask(self, method: str, what: str, text: str | None = None, *, within: float = _TIMEOUT) -> str:
+    async def loaded(self) -> tuple[str, int]:
+        """Token and generation of the configuration that answered."""
+        token, generation = (await self._ask("GET", self.LOADED, host=self.LOADED)).split()
+        return token, int(generation)
+
+    async def _ask(
+        self, method: str, what: str, text: str | None = None, *, within: float = _TIMEOUT, host: str = "edge"
+    ) -> str:
         timeout = aiohttp.ClientTimeout(total=within)
         connector = aiohttp.UnixConnector(str(self.path), force_close=True)
         body = None if text is None else io.BytesIO(text.encode())  # aiohttp warns of long strings
@@ -146,7 +156,7 @@ class ControlSocket:
             async with (
                 failpoints.call("edge", lambda: OSError("fault")),
                 aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
-                session.request(method, f"http://edge/{what}", data=body) as response,
+                session.request(method, f"http://{host}/{what}", data=body) as response,
             ):
                 answer = await response.text()
         except (aiohttp.ClientError, OSError, TimeoutError) as error:

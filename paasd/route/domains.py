@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from paasd import events
@@ -178,16 +178,9 @@ class Domains:
         address = await self._addresses(app)
         return tuple(Redirect(each.host, each.status, _target(each, names, address)) for each in names.redirects)
 
-    async def add(self, actor: Actor, app: App, name: str) -> str:
-        """Raises InvalidInput, or AlreadyExists when it is somebody's on the box. Returns the name as stored."""
-        return (await self.change(actor, app, add=[name])).added[0]
-
-    async def remove(self, actor: Actor, app: App, name: str) -> str:
-        """Raises NotFound, or Conflict when a redirect leads there."""
-        return (await self.change(actor, app, remove=[name])).removed[0]
-
     async def change(self, actor: Actor, app: App, add: Sequence[str] = (), remove: Sequence[str] = ()) -> Change:
-        """All of it or nothing."""
+        """All of it or nothing. Raises InvalidInput, AlreadyExists for what is somebody's on the box, NotFound for what
+        is not the app's, Conflict when a redirect leads there."""
         added = _checked(add)
         async with self._database.transaction() as tx:
             own = await _own(tx, app)
@@ -209,6 +202,22 @@ class Domains:
             removed = [name for name in present if name not in kept]
             return await self._change(tx, actor, app, [name for name in wanted if name not in kept], removed)
 
+    async def stored(self, app: App) -> dict[str, float]:
+        """The app's own domains in their order, with when it got each."""
+        rows = await self._database.fetch(
+            "SELECT name, created_at FROM domains WHERE app_id = ? ORDER BY created_at, rowid", app.id
+        )
+        return {row["name"]: row["created_at"] for row in rows}
+
+    async def put_back(self, actor: Actor, app: App, stored: Mapping[str, float]) -> None:
+        """What was stored before a change that is undone, as it was, whatever today's grammar and rules say of it."""
+        async with self._database.transaction() as tx:
+            before = await _own(tx, app)
+            await tx.execute("DELETE FROM domains WHERE app_id = ?", app.id)
+            for name, at in stored.items():
+                await tx.execute("INSERT INTO domains VALUES (?, ?, ?, ?)", name, app.organization_id, app.id, at)
+            await _record(tx, actor, app, Change(_not_in(stored, before), _not_in(before, stored)))
+
     async def _change(
         self, tx: Transaction, actor: Actor, app: App, added: Sequence[str], removed: Sequence[str]
     ) -> Change:
@@ -223,11 +232,7 @@ class Domains:
             raise Conflict(f"an app may have {_MOST} domains", hint="A wildcard may do: *.blog.example.org")
         await refuse_lost_targets(tx, app, before, after)
         change = Change(_not_in(after, before), _not_in(before, after))
-        for event, names in (("domain.removed", change.removed), ("domain.added", change.added)):
-            for name in names:
-                await events.record(
-                    tx, event, organization_id=app.organization_id, actor=actor.name, app=app.name, domain=name
-                )
+        await _record(tx, actor, app, change)
         return change
 
     async def _addresses(self, app: App) -> Callable[[str], str]:
@@ -263,6 +268,14 @@ def _is_below(name: str, wildcard: str) -> bool:
 async def _own(tx: Transaction, app: App) -> list[str]:
     rows = await tx.fetch("SELECT name FROM domains WHERE app_id = ? ORDER BY created_at, rowid", app.id)
     return [row["name"] for row in rows]
+
+
+async def _record(tx: Transaction, actor: Actor, app: App, change: Change) -> None:
+    for event, names in (("domain.removed", change.removed), ("domain.added", change.added)):
+        for name in names:
+            await events.record(
+                tx, event, organization_id=app.organization_id, actor=actor.name, app=app.name, domain=name
+            )
 
 
 def _checked(names: Sequence[str]) -> list[str]:

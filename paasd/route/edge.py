@@ -14,7 +14,7 @@ from pathlib import Path
 
 from paasd.config import HttpConfig
 from paasd.edge_values import InFlight, Route, Site
-from paasd.errors import EdgeError, InvalidSite, NotFound
+from paasd.errors import InvalidSite, NotFound
 from paasd.gateway.breaker import BreakerState, parse_breakers
 from paasd.names import app_name
 from paasd.route.access_logs import AccessLogs
@@ -23,16 +23,14 @@ from paasd.route.blocks import Blocks
 from paasd.route.control import AppCounters, ControlSocket, parse_counters, parse_route, route_line
 from paasd.route.edge_logs import EdgeLogs
 from paasd.route.edge_tls import EdgeTls
-from paasd.route.files import read_text, replace_file
 from paasd.route.hosts import all_lines, apart_from, app_of, check_free, host_lines, is_own, set_apart
 from paasd.route.live_table import LiveTable
+from paasd.route.loading import Loading
 from paasd.route.nginx import Nginx
 from paasd.route.sites import SiteFiles
 
 _log = logging.getLogger(__name__)
 
-_START_TIMEOUT = 10.0
-_RELOAD_TIMEOUT = 15.0
 _HIDDEN = re.compile(r'[$]pbkdf2-[^"]*|(?<="key":")[^"]*')  # hashes of passwords, keys of sessions: nobody's to see
 _AGEING = 600.0
 
@@ -46,13 +44,13 @@ class Edge:
         self._files = SiteFiles(directory, templates.absolute(), http)
         self._blocks = Blocks(self._files, self._nginx)
         self._control = ControlSocket(self._nginx.layout.control)
+        self._loading = Loading(self._nginx, self._files, self._blocks, self._control)
         self.tls = EdgeTls(self._nginx.layout.tls, self._control)
         self._hosts = LiveTable(self._control, "hosts", directory / "hosts.txt")
         self._tables = AppTables(self._control, directory)
         self._routes = LiveTable(self._control, "routes", directory / "routes.txt")
         self.logs = EdgeLogs(AccessLogs(directory / "access"), self._nginx.layout.error_log, self._hosts)
         self._aged = float("-inf")
-        self._loaded = directory / "loaded"
         self._changing_sites = asyncio.Lock()
 
     async def start(self, sites: Sequence[Site] = ()) -> None:
@@ -66,8 +64,8 @@ class Edge:
             else:
                 await asyncio.to_thread(self._renew_blocks, sites)
             await asyncio.to_thread(self.logs.access.prepare, await self._nginx.worker_uid())
-            await self._nginx.write_config(self._blocks.include)
-            await self._make_effective()
+            await self._nginx.write_config(self._loading.include)
+            await self._loading.make_effective()
 
     async def stop(self) -> None:
         """End Nginx; requests get a moment to finish."""
@@ -81,7 +79,7 @@ class Edge:
                 await asyncio.to_thread(self._nginx.rotate_log)
                 await self._age_logs()
                 return False
-            await self._start()
+            await self._loading.start()
             return True
 
     async def _age_logs(self) -> None:
@@ -89,28 +87,30 @@ class Edge:
             self._aged = time.monotonic()
             await asyncio.to_thread(self.logs.access.age)
 
-    async def set_site(self, site: Site) -> bool:
-        """Make `site` effective. True if that took a reload. Raises InvalidSite; what served before still serves."""
+    async def set_site(self, site: Site, instead_of: str = "") -> bool:
+        """Make `site` effective, taking over what the app had that was called `instead_of`. True if that took a reload.
+        Raises InvalidSite; what served before still serves."""
         host_lines(site), self._files.render(site)  # refused before anything is asked of Nginx
         self._tables.check(site)
         async with self._changing_sites:
-            await self._ensure_started()
+            await self._loading.ensure_started()
             live = await self._hosts.live()
+            others = {name: line for name, line in live.items() if app_of(line) not in (site.app, instead_of)}
             site = apart_from(
-                site, {name: app_of(line) for name, line in live.items() if name[0] == "*" and is_own(line)}
+                site, {name: app_of(line) for name, line in others.items() if name[0] == "*" and is_own(line)}
             )
             lines, text = host_lines(site), self._files.render(site)
-            check_free(site.app, lines, live)
-            if refused := await self._blocks.test([site], {site.app: text}):
+            check_free(site.app, lines, others)
+            texts = {site.app: text} | ({instead_of: None} if instead_of else {})
+            if refused := await self._blocks.test([site], texts):
                 raise InvalidSite(f"Nginx refuses the site of {site.app}: {refused[site.app]}")
             await self._tables.set(site)
-            others = {name: line for name, line in live.items() if app_of(line) != site.app}
-            return await self._apply(others | lines, live, {site.app: text})
+            return await self._apply(others | lines, live, texts)
 
     async def remove_site(self, app: str) -> None:
         """Stop serving an app's host names and forget its counters."""
         async with self._changing_sites:
-            await self._ensure_started()
+            await self._loading.ensure_started()
             live = await self._hosts.live()
             wanted = {name: line for name, line in live.items() if app_of(line) != app}
             await self._apply(wanted, live, {app: None})
@@ -126,7 +126,7 @@ class Edge:
         """Make the sites equal these, with one reload at most. Returns why some apps are in quarantine: what they had
         before still serves."""
         async with self._changing_sites:
-            await self._ensure_started()
+            await self._loading.ensure_started()
             sites = set_apart(sites)
             wanted, refused = all_lines(sites)
             good = [site for site in sites if site.app not in refused]
@@ -217,7 +217,7 @@ class Edge:
         early = {name: live.get(name) if is_own(line) else line for name, line in wanted.items()}
         await self._hosts.sync({name: line for name, line in early.items() if line is not None})
         await asyncio.to_thread(self._blocks.write, texts)
-        reloaded = await self._make_effective()
+        reloaded = await self._loading.make_effective()
         await self._hosts.sync(wanted)
         return reloaded
 
@@ -242,55 +242,5 @@ class Edge:
     def _create_directories(self) -> None:
         self._nginx.create_directories()
         self._files.create()
-        for path in [*self._loaded.parent.glob(".*.new"), *self._nginx.layout.tls.glob(".*.new")]:
+        for path in [*self._nginx.layout.directory.glob(".*.new"), *self._nginx.layout.tls.glob(".*.new")]:
             path.unlink()
-
-    async def _ensure_started(self) -> None:
-        if await asyncio.to_thread(self._nginx.master) is None:
-            await self._start()
-
-    async def _make_effective(self) -> bool:
-        """Reload if Nginx does not run what lies on disk: asked from a record, since whoever wrote the files may have
-        been killed before the reload. True if it took that, or a start."""
-        if await asyncio.to_thread(self._nginx.master) is None:
-            await self._start()
-            return True
-        if await asyncio.to_thread(read_text, self._loaded) == await asyncio.to_thread(self._fingerprint):
-            return False
-        await self._reload()
-        return True
-
-    async def _start(self) -> None:
-        await self._blocks.repair()
-        fingerprint = await asyncio.to_thread(self._fingerprint)
-        await self._nginx.start()
-        await self._wait_for_generation(1, _START_TIMEOUT)
-        await asyncio.to_thread(self._nginx.protect_control)
-        await asyncio.to_thread(replace_file, self._loaded, fingerprint)
-
-    async def _reload(self) -> None:
-        """Returns when no worker of an older configuration accepts connections any more."""
-        await self._blocks.repair()
-        fingerprint = await asyncio.to_thread(self._fingerprint)
-        _, oldest = await self._control.generations()
-        await asyncio.to_thread(self._nginx.reload)
-        await self._wait_for_generation(oldest + 1, _RELOAD_TIMEOUT)
-        await asyncio.to_thread(replace_file, self._loaded, fingerprint)
-
-    def _fingerprint(self) -> str:
-        return self._files.fingerprint(self._nginx.layout.config, self._nginx.layout.locations)
-
-    async def _wait_for_generation(self, wanted: int, timeout: float) -> None:
-        deadline = time.monotonic() + timeout
-        seen = "no answer"
-        while time.monotonic() < deadline:
-            try:
-                answering, oldest = await self._control.generations()
-                if min(answering, oldest) >= wanted:
-                    return
-                seen = f"generation {oldest} still serves"
-            except EdgeError as error:
-                seen = error.detail
-            await asyncio.sleep(0.01)
-        reason = await asyncio.to_thread(self._nginx.last_errors) or seen
-        raise EdgeError(f"Nginx did not take its configuration within {timeout:.0f} s: {reason}")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from paasd import events
-from paasd.database import Database, now
+from paasd.database import Database, Transaction, now
 from paasd.errors import AlreadyExists, Conflict, InvalidInput, NotFound
 from paasd.models import Actor, App
 from paasd.names import shown
@@ -69,27 +69,13 @@ class PathRoutes:
                 raise Conflict(f"{app.name} has {_MOST} routes already", hint="Remove some: routes:remove")
             if len(await tx.fetch("SELECT 1 FROM apps WHERE id IN (?, ?)", app.id, other.id)) < 2:
                 raise NotFound(f"{app.name} or {other.name} was destroyed", hint="List the apps with: apps:list")
-            await tx.execute(
-                "INSERT INTO path_routes (app_id, prefix, organization_id, other_id, strip, created_at)"
-                " VALUES (?, ?, ?, ?, ?, ?)",
-                app.id,
-                added.prefix,
-                app.organization_id,
-                other.id,
-                strip,
-                now(),
-            )
-            await events.record(
-                tx,
-                "route.added",
-                organization_id=app.organization_id,
-                actor=actor.name,
-                app=app.name,
-                prefix=added.prefix,
-                to=other.name,
-                strip=strip,
-            )
+            await _insert(tx, actor, app, added, other)
         return added
+
+    async def put_back(self, actor: Actor, app: App, removed: PathRoute, other: App) -> None:
+        """One that was removed a moment ago, as it was, whatever today's grammar and rules say of it."""
+        async with self._database.transaction() as tx:
+            await _insert(tx, actor, app, removed, other)
 
     async def remove(self, actor: Actor, app: App, prefix: str) -> PathRoute:
         """Raises NotFound."""
@@ -109,6 +95,29 @@ class PathRoutes:
                 to=found.app_name,
             )
         return found
+
+
+async def _insert(tx: Transaction, actor: Actor, app: App, added: PathRoute, other: App) -> None:
+    await tx.execute(
+        "INSERT INTO path_routes (app_id, prefix, organization_id, other_id, strip, created_at)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        app.id,
+        added.prefix,
+        app.organization_id,
+        other.id,
+        added.strip,
+        now(),
+    )
+    await events.record(
+        tx,
+        "route.added",
+        organization_id=app.organization_id,
+        actor=actor.name,
+        app=app.name,
+        prefix=added.prefix,
+        to=other.name,
+        strip=added.strip,
+    )
 
 
 def policy(routes: Sequence[PathRoute]) -> list[dict[str, object]] | None:

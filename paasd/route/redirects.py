@@ -65,16 +65,7 @@ class Redirects:
             count = await tx.fetch_one("SELECT count(*) AS n FROM redirects WHERE app_id = ?", app.id)
             if count and count["n"] >= _MOST:
                 raise Conflict(f"{app.name} has {_MOST} redirects already", hint="Remove some: redirects:remove")
-            await tx.execute(
-                "INSERT INTO redirects VALUES (?, ?, ?, ?, ?, ?)",
-                added.host,
-                app.organization_id,
-                app.id,
-                added.target,
-                status,
-                added.created_at,
-            )
-            await _record(tx, "redirect.added", actor, app, added.host, target=added.target, status=status)
+            await _insert(tx, actor, app, added)
         return added
 
     async def remove(self, actor: Actor, app: App, source: str) -> StoredRedirect:
@@ -91,8 +82,22 @@ class Redirects:
         return redirect_of(row)
 
     async def put_back(self, actor: Actor, app: App, redirect: StoredRedirect) -> None:
-        """One that was removed a moment ago."""
-        await self.add(actor, app, redirect.host, redirect.target, redirect.status, (redirect.target,))
+        """One that was removed a moment ago, as it was, whatever today's grammar and rules say of it."""
+        async with self._database.transaction() as tx:
+            await _insert(tx, actor, app, redirect)
+
+
+async def _insert(tx: Transaction, actor: Actor, app: App, added: StoredRedirect) -> None:
+    await tx.execute(
+        "INSERT INTO redirects VALUES (?, ?, ?, ?, ?, ?)",
+        added.host,
+        app.organization_id,
+        app.id,
+        added.target,
+        added.status,
+        added.created_at,
+    )
+    await _record(tx, "redirect.added", actor, app, added.host, target=added.target, status=added.status)
 
 
 def redirect_of(row: Row) -> StoredRedirect:

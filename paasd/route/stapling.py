@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from paasd.apps import Apps
 from paasd.config import HttpConfig
@@ -31,8 +34,10 @@ _log = logging.getLogger(__name__)
 
 STAPLE = JobType("certificate.staple", Queue.NOTIFICATION, timeout=900)
 _LOOK_EVERY = 3600.0
-_AT_ONCE = 8
-"""Responders that are asked at a time."""
+_AT_ONCE, _AT_ONE = 8, 2
+"""Questions at a time, to all responders and to one: a slow one leaves room for the others."""
+_LONGEST = 300.0
+"""Seconds in which one look begins questions: what came meanwhile is to have its turn."""
 _SOONEST, _FAILED_MOST = 60.0, 3600.0
 """Seconds between two questions about a certificate, also of a responder whose answers hold for seconds; and the most
 there are after failures in a row."""
@@ -121,14 +126,21 @@ class Stapling:
         """Ask what is due. Returns in how many seconds there is more to do."""
         wanted = await self._wanted() if self._listens else []
         self._attempts = {id: self._attempts[id] for _, each in wanted if (id := each.id) in self._attempts}
-        room = asyncio.Semaphore(_AT_ONCE)
+        times = {each.id: await self._due_at(each) for _, each in wanted}
+        ends = time.monotonic() + _LONGEST
+        room, rooms = asyncio.Semaphore(_AT_ONCE), defaultdict[str, asyncio.Semaphore](_room_of_one)
 
-        async def one(app: App, certificate: StoredCertificate) -> float:
-            async with room:
-                return await self._look_at(app, certificate)
+        async def one(app: App, certificate: StoredCertificate) -> None:
+            # The responder's own first: who waits for it takes no room from others.
+            async with rooms[_host(self._question(certificate))], room:
+                if time.monotonic() < ends:
+                    times[certificate.id] = await self._look_at(app, certificate)
 
-        times = await asyncio.gather(*(one(app, certificate) for app, certificate in wanted))
-        return max(1.0, min(times, default=self._clock() + _LOOK_EVERY) - self._clock())
+        due = [(app, each) for app, each in wanted if times[each.id] <= self._clock()]
+        # Whom this look does not come to is the first of the next one.
+        due.sort(key=lambda each: times[each[1].id])
+        await asyncio.gather(*(one(app, certificate) for app, certificate in due))
+        return max(1.0, min(times.values(), default=self._clock() + _LOOK_EVERY) - self._clock())
 
     async def _wanted(self) -> list[tuple[App, StoredCertificate]]:
         """What serves a name and can be asked about."""
@@ -145,19 +157,25 @@ class Stapling:
                 found += [(app, each) for each in named[app.id] if each.id in chosen]
         return found
 
-    async def _look_at(self, app: App, certificate: StoredCertificate) -> float:
-        """When to look again."""
+    def _question(self, certificate: StoredCertificate) -> ocsp.Question:
         question = self._questions[certificate.id]
         assert question is not None
+        return question
+
+    async def _due_at(self, certificate: StoredCertificate) -> float:
+        return self._ask_at(certificate.id, await self._answer(certificate.id, self._question(certificate)))
+
+    async def _look_at(self, app: App, certificate: StoredCertificate) -> float:
+        """Ask now. Returns when to ask again."""
+        question = self._question(certificate)
         before = await self._answer(certificate.id, question)
-        if self._ask_at(certificate.id, before) <= self._clock():
-            try:
-                if before is None and await self._edge.staple(certificate.id):
-                    await self._edge.remove_staple(certificate.id)
-                self._attempts[certificate.id] = await self._renew(app, certificate, question, before)
-            except (PaasdError, OSError) as error:
-                self._failed(certificate, question, error)
-        return self._ask_at(certificate.id, await self._answer(certificate.id, question))
+        try:
+            if before is None and await self._edge.staple(certificate.id):
+                await self._edge.remove_staple(certificate.id)
+            self._attempts[certificate.id] = await self._renew(app, certificate, question, before)
+        except (PaasdError, OSError) as error:
+            self._failed(certificate, question, error)
+        return await self._due_at(certificate)
 
     async def _renew(
         self, app: App, certificate: StoredCertificate, question: ocsp.Question, before: ocsp.Answer | None
@@ -167,11 +185,13 @@ class Stapling:
         answer = await asyncio.to_thread(ocsp.read, der, question, self._clock())
         if before and answer.starts < before.starts:
             raise CertificateError("its answer is older than the one before")
-        staple = Staple(int(answer.until), answer.der, answer.revoked_at is not None)
-        await self._edge.put_staple(certificate.id, staple)
         if answer.revoked_at is not None and (before is None or before.revoked_at is None):
             _log.error("the certificate of %s was revoked, says %s", ", ".join(certificate.names), question.url)
+            await self._edge.remove_staple(certificate.id)
+            # Before the answer is kept, from which on it counts as told.
             await self._certificates.found_revoked(app, certificate, question.url, answer.revoked_at)
+        staple = Staple(int(answer.until), answer.der, answer.revoked_at is not None)
+        await self._edge.put_staple(certificate.id, staple)
         # A responder may say the same again for a while.
         pause = max(_SOONEST, min(_FAILED_MOST, (answer.until - self._clock()) / 4))
         return _Attempt(self._clock(), max(_renew_at(answer), self._clock() + pause))
@@ -192,12 +212,14 @@ class Stapling:
         return _renew_at(answer) if answer else 0.0
 
     async def _answer(self, id: str, question: ocsp.Question) -> ocsp.Answer | None:
-        """What the edge has, if it still says something."""
+        """What the edge has, if it still says something. That a certificate was revoked holds until its responder says
+        otherwise, however long that is silent."""
         staple = await self._edge.staple(id)
         if staple is None:
             return None
+        at = min(self._clock(), staple.until - 1.0) if staple.revoked else self._clock()
         try:
-            return await asyncio.to_thread(ocsp.read, staple.der, question, self._clock())
+            return await asyncio.to_thread(ocsp.read, staple.der, question, at)
         except CertificateError:
             return None
 
@@ -213,6 +235,14 @@ class Stapling:
         if after < _LOOK_EVERY:
             async with self._database.transaction() as tx:
                 await self._jobs.add(tx, STAPLE, key=STAPLE.name, after=after, moves=moves)
+
+
+def _room_of_one() -> asyncio.Semaphore:
+    return asyncio.Semaphore(_AT_ONE)
+
+
+def _host(question: ocsp.Question) -> str:
+    return urlsplit(question.url).netloc.lower()
 
 
 def _renew_at(answer: ocsp.Answer) -> float:

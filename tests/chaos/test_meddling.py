@@ -192,8 +192,7 @@ def test_an_app_without_a_container_harms_no_reload(meddled: Box) -> None:
     assert meddled.ssh("edge:set", "two", "body-size", "60m").status == 0
     answer = meddled.get("one")
     assert answer.status == 503 and "Retry-After" in answer.headers
-    # Nginx may still have to take the edge's own configuration, after the one that was forced upon it.
-    eventually(lambda: page(meddled, "two") == "two")
+    assert page(meddled, "two") == "two"
     docker("POST", f"/containers/{container(meddled, 'two')}/kill")
     os.kill(master, signal.SIGHUP)
     assert meddled.ssh("ps:start", "one").status == 0

@@ -146,6 +146,41 @@ def test_clients_need_a_certificate_of_the_apps_authority(
     assert b" 503 " in handshake(box.https_port, host, send=GET % host.encode()).answer
 
 
+def test_the_address_of_an_app_with_a_local_certificate_is_where_plain_http_leads(box: Box, app: str) -> None:
+    """Browsers do not know the box's own authority: the address is over HTTPS only where nothing else is left."""
+    host = "www.certs.test"
+    plain, secure = f"http://{host}:{box.http_port}", f"https://{host}:{box.https_port}"
+    done = box.ssh("certs:enable", app)
+    assert done.status == 0, done
+    names = {each["name"]: each for each in box.json("certs:report", app)["names"]}
+    assert names[host]["source"] == "local" and names[host]["valid"]
+    for key, word, text in (("redirect", ["on"], ""), ("client-ca", [], Authority.new("Clients").pem)):
+        assert box.json("apps:info", app)["url"] == plain and box.get(app, host=host).status == 503, key
+        assert box.ssh("tls:set", app, key, *word, stdin=text).status == 0
+        answer = box.get(app, host=host)
+        assert (answer.status, answer.headers["Location"]) == (308, f"{secure}/"), key
+        assert box.json("apps:info", app)["url"] == secure, key
+        assert box.ssh("tls:set", app, key, "''").status == 0
+    assert box.json("apps:info", app)["url"] == plain
+
+
+def test_settings_that_the_edge_does_not_take_are_not_kept(box: Box, app: str, authority: Authority) -> None:
+    host = "www.certs.test"
+    imported(box, app, authority, host)
+    before = box.json("tls:report", app)
+    obstacle = box.data / "edge" / ".hosts.txt.new"  # the table of host names, which tell of HSTS, cannot be written
+    obstacle.mkdir()
+    try:
+        done = box.ssh("tls:set", app, "hsts", "1234")
+        assert done.status != 0, done
+        assert box.json("tls:report", app) == before
+    finally:
+        obstacle.rmdir()
+    assert box.ssh("tls:set", app, "hsts", "4321").status == 0
+    seen = handshake(box.https_port, host, trust=authority.pem, send=GET % host.encode())
+    assert b"Strict-Transport-Security: max-age=4321\r\n" in seen.answer
+
+
 def test_certificates_go_along_with_names_and_apps(box: Box, app: str, authority: Authority) -> None:
     host = "www.certs.test"
     imported(box, app, authority, host)

@@ -383,6 +383,25 @@ def test_checks_are_set_reported_and_switched(box: Box, name: str) -> None:
     assert "2xx 404" in box.ssh("checks:report", name).out
 
 
+def test_an_answer_is_not_expected_of_a_check_that_asks_for_none(box: Box, name: str) -> None:
+    ours = {"type": "readiness", "command": ["true"], "wait": 1}
+    pushed(box, name, {"web": [{"path": "/"}, ours]})
+    readiness = ("checks:set", name, "web", "--type", "readiness")
+    refused = box.ssh(*readiness, "--status", "204")
+    assert refused.status != 0 and f"{' '.join(readiness)} --path / --status 204" in refused.err, refused
+    assert ours in live_checks(box, name)
+    assert box.ssh(*readiness, "--path", "/ready", "--status", "200").status == 0
+    assert {"type": "readiness", "wait": 1, "path": "/ready", "status": "200"} in live_checks(box, name)
+    refused = box.ssh(*readiness, "--path", "''")
+    assert refused.status != 0 and f"{' '.join(readiness)} --status ''" in refused.err, refused
+    assert box.ssh(*readiness, "--path", "''", "--status", "''").status == 0
+    assert ours in live_checks(box, name)
+
+
+def live_checks(box: Box, name: str) -> list[dict[str, Any]]:
+    return list(box.json("checks:report", name)["live"]["web"])
+
+
 def test_a_restart_that_a_killed_daemon_left_half_done_is_finished(new_box: Any) -> None:
     box = new_box(_SETTINGS).start("unhealthy-stopped:kill")
     pushed(box, "halfway", {"web": [_LIVE]}, web=2)

@@ -224,6 +224,47 @@ def test_renaming_while_a_build_runs_keeps_its_image_and_its_release(new_box: Ca
     box.settles()
 
 
+@contextmanager
+def hosts_cannot_change(box: Box) -> Iterator[None]:
+    """The edge's table of host names cannot be written; routes can."""
+    obstacle = box.data / "edge" / ".hosts.txt.new"
+    obstacle.mkdir()
+    try:
+        yield
+    finally:
+        obstacle.rmdir()
+
+
+def test_a_renaming_that_the_edge_does_not_take_leaves_the_app_as_it_was(clean: Box) -> None:
+    box = clean
+    assert box.push(box.repository(app(body="kept")), "stays").status == 0
+    with Prober(box, "stays") as prober, hosts_cannot_change(box):
+        done = box.ssh("apps:rename", "stays", "moved")
+        assert done.status == 1, done
+        assert box.json("apps:info", "stays")["release"] == "v1"
+        assert box.ssh("apps:info", "moved").status == 1
+    prober.assert_unbroken()
+    assert box.get("moved").status == 404
+    assert box.ssh("apps:rename", "stays", "moved").status == 0
+    assert box.get("moved").text == "kept" and box.get("stays").status == 404
+
+
+def test_a_renaming_that_a_killed_daemon_left_half_done_has_no_gap(clean: Box) -> None:
+    """The row has the new name, and the edge does not take it for a while: the old one serves until it does."""
+    box = clean
+    assert box.push(box.repository(app(body="kept")), "before").status == 0
+    logged = box.log().count("reconciling (sites)")
+    with Prober(box, "before") as prober:
+        with hosts_cannot_change(box):
+            with closing(sqlite3.connect(box.data / "state.db")) as database, database:
+                database.execute("UPDATE apps SET name = 'after' WHERE name = 'before'")
+            eventually(lambda: box.log().count("reconciling (sites)") > logged, 60)
+            assert box.get("before").text == "kept"
+        eventually(lambda: box.get("after").text == "kept", 60)
+    assert {failure[:3] for failure in prober.failures} <= {"404"}, prober.failures[:3]
+    eventually(lambda: box.get("before").status == 404)
+
+
 def test_a_new_app_may_have_the_name_of_one_that_is_being_destroyed(new_box: Callable[..., Box]) -> None:
     box = new_box(_SETTINGS).start(failpoint="app-row-removed:sleep=2")
     assert box.push(box.repository(app(body="old")), "again").status == 0

@@ -137,7 +137,7 @@ async def small(http_port: int, acme: AcmeConfig, *domains: str) -> AsyncIterato
             await edge.start()
             app = await apps.create(admin, "blog")
             for domain in domains:
-                await names.add(admin, app, domain)
+                await names.change(admin, app, add=[domain])
             await edge.set_site(await names.site(app))
             yield Small(database, admin, app, clock, issuing, certificates, troubles, settings, serving, edge, apps)
         finally:

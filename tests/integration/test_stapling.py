@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import tempfile
@@ -17,6 +18,7 @@ import pytest
 from paasd.apps import Apps
 from paasd.config import HttpConfig
 from paasd.database import Database
+from paasd.errors import DiskFull
 from paasd.events import Events
 from paasd.identity.users import Users
 from paasd.jobs.table import Jobs
@@ -126,7 +128,7 @@ async def it(middle: Authority, responder: Responder) -> AsyncIterator[Small]:
         try:
             await edge.start()
             app = await apps.create(admin, "blog")
-            await names.add(admin, app, HOST)
+            await names.change(admin, app, add=[HOST])
             await edge.set_site(await names.site(app))
             bundle = pem.read("".join(middle.leaf([HOST], more=[named(responder.url)])))
             certificate = await certificates.add("me", app, Source.IMPORTED, bundle)
@@ -255,6 +257,100 @@ async def test_a_revocation_is_told_once_and_the_staple_goes(it: Small) -> None:
     assert it.shown and (await it.state()).revoked_at is None, "it was only held"
 
 
+async def test_a_revocation_is_not_forgotten_while_the_responder_is_silent(it: Small) -> None:
+    it.answers(REVOKED, age=0, lasts=2 * HOUR)
+    await it.stapling.look()
+    revoked_at = (await it.state()).revoked_at
+    assert revoked_at
+    it.responder.says(b"", status=503)
+    it.clock.ahead = 3 * HOUR
+    for asking in (it.stapling, it.make()):
+        await asking.look()
+        state = await asking.of(it.certificate)
+        assert state.revoked_at == revoked_at and "it was revoked" in state.problem
+        assert await asking.revoked([it.certificate]) == {it.certificate.id}
+    await it.serving.sync()
+    assert not it.shown
+    it.clock.ahead = 5 * HOUR
+    it.answers(REVOKED, age=0, lasts=2 * HOUR)
+    await it.stapling.look()
+    assert len(await it.events("certificate.found-revoked")) == 1
+    it.clock.ahead = 8 * HOUR
+    it.answers(age=0, lasts=2 * HOUR)
+    await it.stapling.look()
+    assert it.shown and await it.stapling.revoked([it.certificate]) == set()
+
+
+async def test_a_revocation_that_could_not_be_told_is_told_later(it: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    it.answers(age=0, lasts=2 * HOUR)
+    await it.stapling.look()
+    it.clock.ahead = HOUR + 60
+    it.answers(REVOKED, age=0, lasts=2 * HOUR)
+
+    async def full(*values: object) -> None:
+        raise DiskFull("state.db cannot grow")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(it.certificates, "found_revoked", full)
+        await it.stapling.look()
+    assert not it.shown, "clients are told that it is good"
+    it.clock.ahead += 120
+    await it.stapling.look()
+    assert len(await it.events("certificate.found-revoked")) == 1 and (await it.state()).revoked_at
+
+
+async def other(it: Small, name: str, url: str) -> StoredCertificate:
+    """An app with another certificate."""
+    app = await Apps(it.database).create(it.admin, name)
+    await Domains(it.database, it.http).change(it.admin, app, add=[f"{name}.test"])
+    bundle = pem.read("".join(it.middle.leaf([f"{name}.test"], more=[named(url)])))
+    return await it.certificates.add("me", app, Source.IMPORTED, bundle)
+
+
+async def test_who_is_due_longest_is_asked_first(it: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though all answers fail, and the others come first by the names of their apps."""
+    monkeypatch.setattr("paasd.route.stapling._AT_ONCE", 1)
+    it.responder.says(b"", status=503)
+    await it.stapling.look()
+    it.clock.ahead = 30
+    early = [await other(it, name, it.responder.url) for name in ("a", "b")]
+    await it.stapling.look()
+    serials = [each.leaf.serial_number for each in (it.certificate, *early)]
+    assert it.responder.asked == serials
+    it.clock.ahead = HOUR
+    await it.stapling.look()
+    assert it.responder.asked == serials * 2
+
+
+async def test_a_look_comes_to_an_end_and_goes_on_soon(it: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    it.answers(age=0, lasts=2 * HOUR)
+    with monkeypatch.context() as patch:
+        patch.setattr("paasd.route.stapling._LONGEST", 0.0)
+        assert await it.stapling.look() == 1.0 and not it.responder.asked
+    await it.stapling.look()
+    assert it.shown
+
+
+async def test_a_slow_responder_of_many_certificates_leaves_room_for_others(
+    it: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("paasd.route.ocsp_responder._TIMEOUT", 1.0)
+    it.answers(age=0, lasts=2 * HOUR)
+    slow = Responder()
+    slow.says(b"", delay=30)
+    try:
+        for number in range(stapling._AT_ONCE + 1):
+            await other(it, f"a{number}", slow.url)
+        look = asyncio.create_task(it.stapling.look())
+        while not it.responder.asked:
+            assert not look.done()
+            await asyncio.sleep(0.01)
+        assert len(slow.asked) <= stapling._AT_ONE
+        await look
+    finally:
+        slow.close()
+
+
 async def test_one_slow_responder_holds_up_no_other(it: Small, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("paasd.route.ocsp_responder._TIMEOUT", 1.0)
     it.answers(age=0, lasts=2 * HOUR)
@@ -262,7 +358,7 @@ async def test_one_slow_responder_holds_up_no_other(it: Small, monkeypatch: pyte
     slow.says(b"", delay=30)
     try:
         app = await Apps(it.database).create(it.admin, "slow")
-        await Domains(it.database, it.http).add(it.admin, app, "slow.test")
+        await Domains(it.database, it.http).change(it.admin, app, add=["slow.test"])
         bundle = pem.read("".join(it.middle.leaf(["slow.test"], more=[named(slow.url)])))
         other = await it.certificates.add("me", app, Source.IMPORTED, bundle)
         await it.stapling.look()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from paasd.check_grammar import CheckType, check_settings, parse_all
-from paasd.checks import Check, checks_of, laid_over, merged
+from paasd.checks import Check, checks_of, laid_over, merged, misfits
 from paasd.errors import InvalidInput
 from paasd.health_subjects import Subject, Watched
 from paasd.liveness import pause_before
@@ -211,6 +211,19 @@ def test_another_strategy_takes_the_place_of_the_first() -> None:
     assert laid_over(base, {"command": ["true"]}) == {"command": ["true"], "wait": 1}
     assert laid_over({"listening": True}, {"path": "/"}) == {"path": "/"}
     assert laid_over(base, {"path": None}) == {"path": None, "content": "x", "wait": 1}
+
+
+@pytest.mark.parametrize("ours", [{"command": ["true"]}, {"listening": True}])
+def test_what_an_answer_must_be_takes_no_check_away_that_has_none(ours: dict[str, Any]) -> None:
+    base = {"type": "readiness", **ours, "wait": 1}
+    over = {"status": "204", "content": "x", "successes": 5}
+    assert misfits([{"path": "/"}, base], READINESS, over) == ["status", "content"]
+    assert merged({"web": [base]}, {"web": {"readiness": over}})["web"] == [{**base, "successes": 5}]
+    (check,) = of(merged({"web": [base]}, {"web": {"readiness": over}})["web"], READINESS)
+    assert (check.command or check.listening) and check.successes == 5
+    with_path = {**over, "path": "/ready"}
+    assert misfits([base], READINESS, with_path) == []
+    assert of(merged({"web": [base]}, {"web": {"readiness": with_path}})["web"], READINESS)[0].statuses == ("204",)
 
 
 def test_switched_off_checks_are_not_asked() -> None:

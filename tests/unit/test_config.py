@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ipaddress
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from paasd import config_file
 from paasd.config import Config, RunConfig
 from paasd.errors import InvalidInput
+from paasd.outbound import may_reach
 
 
 def loaded(text: str, tmp_path: Path) -> Config:
@@ -45,6 +47,29 @@ def test_a_wrong_setting_is_named(text: str, named: str, tmp_path: Path) -> None
     with pytest.raises(InvalidInput) as caught:
         loaded(text, tmp_path)
     assert named in caught.value.detail
+
+
+@pytest.mark.parametrize("setting", ["http.ocsp_to", "run.hooks_to", "push.sync_from"])
+@pytest.mark.parametrize(
+    ("value", "seen", "typed"),
+    [
+        ("10.1.2.3/24", "'10.1.2.3/24' is none: 10.1.2.3/24 has host bits set", "10.1.2.0/24"),
+        ("10.0.0.0/8, 192.168.0.0/16", "'10.0.0.0/8,' is none", "10.1.2.0/24 192.168.7.1"),
+        ("ocsp.example.org", "'ocsp.example.org' is none", "10.1.2.0/24 192.168.7.1"),
+    ],
+)
+def test_networks_are_checked_when_the_file_is_read(
+    setting: str, value: str, seen: str, typed: str, tmp_path: Path
+) -> None:
+    section, _, key = setting.partition(".")
+    with pytest.raises(InvalidInput) as caught:
+        loaded(f'[{section}]\n{key} = "{value}"\n', tmp_path)
+    detail = caught.value.detail
+    assert str(tmp_path / "paasd.toml") in detail and setting in detail and seen in detail
+    assert caught.value.hint == f"Write for example, under [{section}]: {key} = '{typed}'"
+    good = loaded(f'[{section}]\n{key} = "{typed} ::1 fd00::/8"\n', tmp_path)
+    assert may_reach(ipaddress.ip_address("fd00::1"), "10.201.0.0/16", getattr(getattr(good, section), key))
+    assert loaded(f'[{section}]\n{key} = ""\n', tmp_path)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -56,16 +56,16 @@ async def told(store: Store, *types: str) -> list[tuple[str, str | None, str]]:
 
 
 async def test_a_host_name_belongs_to_one_app(store: Store, domains: Domains, blog: App, shop: App) -> None:
-    assert await domains.add(store.admin, blog, "WWW.Example.org") == "www.example.org"
+    assert await domains.change(store.admin, blog, add=["WWW.Example.org"]) == Change(("www.example.org",))
     with pytest.raises(AlreadyExists, match="another app"):
-        await domains.add(store.admin, shop, "www.example.org")
+        await domains.change(store.admin, shop, add=["www.example.org"])
     with pytest.raises(AlreadyExists, match="this app"):
-        await domains.add(store.admin, blog, "www.example.org")
+        await domains.change(store.admin, blog, add=["www.example.org"])
     assert await domains.of(blog) == ["www.example.org", "blog.box.test"]
-    assert await domains.remove(store.admin, blog, "www.EXAMPLE.org") == "www.example.org"
+    assert await domains.change(store.admin, blog, remove=["www.EXAMPLE.org"]) == Change((), ("www.example.org",))
     with pytest.raises(NotFound):
-        await domains.remove(store.admin, blog, "www.example.org")
-    await domains.add(store.admin, shop, "www.example.org")
+        await domains.change(store.admin, blog, remove=["www.example.org"])
+    await domains.change(store.admin, shop, add=["www.example.org"])
     assert await told(store, "domain.added", "domain.removed") == [
         ("domain.added", "blog", "www.example.org"),
         ("domain.removed", "blog", "www.example.org"),
@@ -88,7 +88,7 @@ async def test_a_host_name_belongs_to_one_app(store: Store, domains: Domains, bl
 )
 async def test_names_of_the_box_are_refused(store: Store, domains: Domains, blog: App, name: str) -> None:
     with pytest.raises(InvalidInput, match=r"own domain|paasd itself"):
-        await domains.add(store.admin, blog, name)
+        await domains.change(store.admin, blog, add=[name])
     if not name.startswith("*"):
         with pytest.raises(InvalidInput, match=r"own domain|paasd itself"):
             await domains.redirects.add(store.admin, blog, name, "https://example.net", 301, ())
@@ -96,7 +96,7 @@ async def test_names_of_the_box_are_refused(store: Store, domains: Domains, blog
 
 
 async def test_changes_are_made_whole_or_not_at_all(store: Store, domains: Domains, blog: App, shop: App) -> None:
-    await domains.add(store.admin, shop, "taken.example.org")
+    await domains.change(store.admin, shop, add=["taken.example.org"])
     for add, remove in ([["a.example.org", "taken.example.org"], []], [["a.example.org"], ["gone.example.org"]]):
         with pytest.raises(PaasdError):
             await domains.change(store.admin, blog, add, remove)
@@ -122,14 +122,14 @@ async def test_a_name_of_an_older_grammar_can_go(store: Store, domains: Domains,
     async with store.database.transaction() as tx:
         await tx.execute("INSERT INTO domains VALUES ('xn--n3h.net', ?, ?, 0)", blog.organization_id, blog.id)
     assert await domains.of(blog) == ["xn--n3h.net", "blog.box.test"]
-    assert await domains.remove(store.admin, blog, "xn--n3h.net") == "xn--n3h.net"
+    assert await domains.change(store.admin, blog, remove=["xn--n3h.net"]) == Change((), ("xn--n3h.net",))
     assert await domains.of(blog) == ["blog.box.test"]
 
 
 async def test_a_wildcard_is_no_address(store: Store, domains: Domains, blog: App) -> None:
     await domains.change(store.admin, blog, ["*.blog.example.net"])
     assert (await domains.main(blog), await domains.url(blog)) == ("blog.box.test", "http://blog.box.test")
-    await domains.add(store.admin, blog, "www.example.net")
+    await domains.change(store.admin, blog, add=["www.example.net"])
     assert await domains.main(blog) == "www.example.net"
     assert (await domains.site(blog)).domains == ("*.blog.example.net", "www.example.net", "blog.box.test")
 
@@ -137,12 +137,12 @@ async def test_a_wildcard_is_no_address(store: Store, domains: Domains, blog: Ap
 async def test_apps_of_one_organization_may_share_a_wildcards_domain(
     store: Store, domains: Domains, blog: App, shop: App
 ) -> None:
-    await domains.add(store.admin, blog, "*.example.net")
-    await domains.add(store.admin, shop, "www.example.net")
-    await domains.add(store.admin, shop, "*.shop.example.net")
+    await domains.change(store.admin, blog, add=["*.example.net"])
+    await domains.change(store.admin, shop, add=["www.example.net"])
+    await domains.change(store.admin, shop, add=["*.shop.example.net"])
     await domains.redirects.add(store.admin, shop, "old.example.net", "www.example.net", 301, await domains.of(shop))
     with pytest.raises(AlreadyExists, match="another app"):
-        await domains.add(store.admin, shop, "*.example.net")
+        await domains.change(store.admin, shop, add=["*.example.net"])
 
 
 @pytest.mark.parametrize(
@@ -166,9 +166,9 @@ async def test_a_wildcard_keeps_other_organizations_out(
     store: Store, domains: Domains, foreign: App, blog: App, theirs: str, ours: str
 ) -> None:
     owner = Actor(foreign.organization_id, None, "stranger", "owner")
-    await domains.add(owner, foreign, theirs)
+    await domains.change(owner, foreign, add=[theirs])
     with pytest.raises(AlreadyExists) as caught:
-        await domains.add(store.admin, blog, ours)
+        await domains.change(store.admin, blog, add=[ours])
     assert "foreign" not in caught.value.detail + caught.value.hint
     if not ours.startswith("*"):
         with pytest.raises(AlreadyExists):
@@ -183,8 +183,8 @@ async def test_a_wildcard_keeps_other_organizations_out(
 async def test_what_does_not_meet_is_left_alone(
     store: Store, domains: Domains, foreign: App, blog: App, theirs: str, ours: str
 ) -> None:
-    await domains.add(Actor(foreign.organization_id, None, "stranger", "owner"), foreign, theirs)
-    await domains.add(store.admin, blog, ours)
+    await domains.change(Actor(foreign.organization_id, None, "stranger", "owner"), foreign, add=[theirs])
+    await domains.change(store.admin, blog, add=[ours])
 
 
 async def test_redirect_sources_keep_wildcards_of_others_out(
@@ -192,7 +192,7 @@ async def test_redirect_sources_keep_wildcards_of_others_out(
 ) -> None:
     await domains.redirects.add(store.admin, blog, "old.example.net", "https://example.com", 301, ())
     with pytest.raises(AlreadyExists):
-        await domains.add(Actor(foreign.organization_id, None, "stranger", "owner"), foreign, "*.example.net")
+        await domains.change(Actor(foreign.organization_id, None, "stranger", "owner"), foreign, add=["*.example.net"])
 
 
 async def test_global_domains_give_every_app_a_name(store: Store, domains: Domains, blog: App) -> None:
@@ -201,7 +201,7 @@ async def test_global_domains_give_every_app_a_name(store: Store, domains: Domai
     assert await domains.url(blog) == "http://blog.apps.example.net"
     for name in ("x.apps.example.net", "apps.example.net", "*.apps.example.net", "*.example.net"):
         with pytest.raises(InvalidInput, match="own domain"):
-            await domains.add(store.admin, blog, name)
+            await domains.change(store.admin, blog, add=[name])
     await domains.everywhere.replace(store.admin, ["lan", "bücher.example"])
     assert await domains.everywhere.all() == ["lan", "xn--bcher-kva.example"]
     await domains.everywhere.remove(store.admin, "bücher.example")
@@ -227,7 +227,7 @@ async def test_global_domains_that_are_refused(store: Store, domains: Domains, n
 
 @pytest.mark.parametrize("name", ["www.example.net", "example.net", "*.example.net", "*.x.example.net"])
 async def test_no_global_domain_over_names_of_apps(store: Store, domains: Domains, blog: App, name: str) -> None:
-    await domains.add(store.admin, blog, name)
+    await domains.change(store.admin, blog, add=[name])
     with pytest.raises(Conflict, match=r"lie in example\.net"):
         await domains.everywhere.add(store.admin, ["example.net"])
 
@@ -238,7 +238,7 @@ def test_global_domains_are_for_administrators() -> None:
 
 
 async def test_redirects_lead_to_names_of_the_app_and_to_urls(store: Store, domains: Domains, blog: App) -> None:
-    await domains.add(store.admin, blog, "example.net")
+    await domains.change(store.admin, blog, add=["example.net"])
     names = await domains.of(blog)
     await domains.redirects.add(store.admin, blog, "www.example.net", "example.net", 301, names)
     await domains.redirects.add(store.admin, blog, "old.example.net", "HTTPS://Bücher.example:443/base/", 308, names)
@@ -256,18 +256,18 @@ async def test_redirects_lead_to_names_of_the_app_and_to_urls(store: Store, doma
     renamed = await store.apps.rename(store.admin, blog, "news")
     assert Redirect("b.example.net", 307, "http://example.net") in (await domains.site(renamed)).redirects
     with pytest.raises(Conflict, match=r"www\.example\.net is redirected to example\.net"):
-        await domains.remove(store.admin, renamed, "example.net")
+        await domains.change(store.admin, renamed, remove=["example.net"])
     with pytest.raises(Conflict, match="is redirected"):
         await domains.replace(store.admin, renamed, [])
     await domains.redirects.remove(store.admin, renamed, "www.example.net")
-    await domains.remove(store.admin, renamed, "example.net")
+    await domains.change(store.admin, renamed, remove=["example.net"])
     with pytest.raises(NotFound):
         await domains.redirects.remove(store.admin, renamed, "www.example.net")
 
 
 async def test_a_redirect_leads_to_https_once_its_target_has_a_certificate(store: Store, blog: App) -> None:
     domains = Domains(store.database, replace(HTTP, https_port=18443, address="127.0.0.1"))
-    await domains.add(store.admin, blog, "example.net")
+    await domains.change(store.admin, blog, add=["example.net"])
     await domains.redirects.add(store.admin, blog, "www.example.net", "example.net", 301, await domains.of(blog))
     assert (await domains.site(blog)).redirects[0].target == "http://example.net"
     async with store.database.transaction() as tx:
@@ -343,7 +343,7 @@ async def test_redirects_in_a_circle_are_refused(store: Store, domains: Domains,
     await add(store.admin, shop, "b.example.net", "https://c.example.net", 301, ())
     with pytest.raises(Conflict, match="to itself"):
         await add(store.admin, blog, "c.example.net", "http://a.example.net/x", 301, ())
-    await domains.add(store.admin, blog, "*.w.example.net")
+    await domains.change(store.admin, blog, add=["*.w.example.net"])
     await add(store.admin, blog, "a.w.example.net", "b.w.example.net", 301, await domains.of(blog))
     with pytest.raises(Conflict, match="to itself"):
         await add(store.admin, blog, "b.w.example.net", "a.w.example.net", 301, await domains.of(blog))
@@ -351,10 +351,10 @@ async def test_redirects_in_a_circle_are_refused(store: Store, domains: Domains,
 
 async def test_a_name_is_a_domain_or_a_redirect(store: Store, domains: Domains, blog: App, shop: App) -> None:
     await domains.redirects.add(store.admin, blog, "old.example.net", "https://example.com", 301, ())
-    await domains.add(store.admin, blog, "example.net")
+    await domains.change(store.admin, blog, add=["example.net"])
     for app in (blog, shop):
         with pytest.raises(AlreadyExists):
-            await domains.add(store.admin, app, "old.example.net")
+            await domains.change(store.admin, app, add=["old.example.net"])
         with pytest.raises(AlreadyExists):
             await domains.redirects.add(store.admin, app, "example.net", "https://example.com", 301, ())
     with pytest.raises(sqlite3.IntegrityError, match="domain or a redirect"):
@@ -363,7 +363,7 @@ async def test_a_name_is_a_domain_or_a_redirect(store: Store, domains: Domains, 
 
 
 async def test_all_of_it_goes_with_the_app(store: Store, domains: Domains, blog: App, shop: App) -> None:
-    await domains.add(store.admin, blog, "example.net")
+    await domains.change(store.admin, blog, add=["example.net"])
     await domains.redirects.add(store.admin, blog, "old.example.net", "https://example.com", 301, ())
     await store.apps.destroy(store.admin, blog)
     await domains.change(store.admin, shop, ["example.net", "old.example.net"])

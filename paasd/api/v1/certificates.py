@@ -12,7 +12,6 @@ from paasd.api.operations import Body, Call, Operation
 from paasd.api.v1.shapes import instant
 from paasd.app_sites import AppSites
 from paasd.database import now
-from paasd.errors import InvalidSite
 from paasd.identity.policy import Action
 from paasd.route import ocsp, pem
 from paasd.route.acme.rules import Trouble
@@ -144,11 +143,19 @@ class CertificatesResource:
         }
 
     async def change(self, call: Call) -> dict[str, Any]:
-        await self._settings.change(call.actor, call.app, call.body.settings)
-        refused = (await self._sites.sync()).get(call.app.name)
-        await self._serving.sync()
-        if refused:
-            raise InvalidSite(f"Nginx refuses the site with these settings: {refused}", hint="Set them back.")
+        changes: dict[str, str | None] = call.body.settings
+
+        async def change() -> dict[str, str | None]:
+            before = await self._settings.stored(call.app)
+            await self._settings.change(call.actor, call.app, changes)
+            return {key: before.get(key) for key in changes}
+
+        await self._sites.change(
+            call.app,
+            change,
+            lambda old: self._settings.put_back(call.actor, call.app, old),
+            self._serving.sync,
+        )
         return await self.report(call)
 
     async def _shape(self, call: Call, certificate: StoredCertificate) -> dict[str, Any]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from paasd.api.operations import Body, Call, Operation
 from paasd.api.v1.shapes import instant
 from paasd.apps import Apps
 from paasd.check_grammar import SETTINGS, CheckType, check_settings
-from paasd.checks import EVERY_TYPE, OFF, laid_over, merged
+from paasd.checks import EVERY_TYPE, OFF, laid_over, merged, misfits
 from paasd.errors import InvalidInput
 from paasd.health_watch import HealthWatch
 from paasd.identity.policy import Action
@@ -73,9 +74,22 @@ class ChecksResource:
         laid = laid_over(said.get(name, {}).get(kind, {}), body.settings)
         check = {key: value for key, value in laid.items() if value is not None}
         check_settings(check)
+        await self._refuse_misfits(call, name, kind, check)
         said[name] = {**said.get(name, {}), kind: check}
         await self._apps.set_checks(call.actor, call.app, _without_empty(said))
         return await self.report(call)
+
+    async def _refuse_misfits(self, call: Call, name: str, kind: CheckType, check: Mapping[str, Any]) -> None:
+        """What the first check of the live release, which this changes, could not do anything with."""
+        release = await self._releases.current(call.app)
+        if release is None or not (found := misfits(release.checks.get(name, ()), kind, check)):
+            return
+        command = f"checks:set {call.app.name} {name} --type {kind}"
+        raise InvalidInput(
+            f"{found[0]} is for checks with a path, and the first {kind} check of {name} in app.json has none",
+            hint=f"To ask a path in its place: {command} --path / --{found[0]} {shlex.quote(str(check[found[0]]))}."
+            f" To have no {found[0]}: {command} --{found[0]} ''",
+        )
 
     async def switch(self, call: Call) -> dict[str, Any]:
         body: CheckSwitch = call.body

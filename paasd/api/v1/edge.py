@@ -7,6 +7,7 @@ from typing import Any
 
 from paasd.api.operations import Body, Call, Operation
 from paasd.app_sites import AppSites
+from paasd.database import Transaction
 from paasd.gateway import members
 from paasd.gateway.policy import KEYS, Gateway
 from paasd.identity.policy import Action
@@ -49,12 +50,14 @@ class EdgeResource:
     async def change(self, call: Call) -> dict[str, Any]:
         changes: dict[str, str | None] = call.body.settings
 
+        async def sign_out(tx: Transaction) -> None:
+            if members.ON in changes:  # cookies that the app may have seen meanwhile are worth nothing afterwards
+                await self._sign_ins.end_all_with(tx, call.actor, call.app)
+
         async def change() -> dict[str, str | None]:
             before = await self._gateway.values(call.app)
-            await self._gateway.change(call.actor, call.app, changes)
-            if members.ON in changes:  # cookies that the app may have seen meanwhile are worth nothing afterwards
-                await self._sign_ins.end_all(call.actor, call.app)
+            await self._gateway.change(call.actor, call.app, changes, sign_out)
             return {key: before.get(key) for key in changes}
 
-        await self._sites.change(call.app, change, lambda old: self._gateway.change(call.actor, call.app, old))
+        await self._sites.change(call.app, change, lambda old: self._gateway.put_back(call.actor, call.app, old))
         return await self.report(call)

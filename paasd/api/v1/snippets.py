@@ -39,5 +39,5 @@ class SnippetsResource:
             await self._snippets.set(call.actor, call.app, call.body.text)
             return before
 
-        await self._sites.change(call.app, change, lambda old: self._snippets.set(call.actor, call.app, old))
+        await self._sites.change(call.app, change, lambda old: self._snippets.put_back(call.actor, call.app, old))
         return await self.show(call)

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 from dataclasses import replace
+from pathlib import Path
 
 import aiohttp
 import psutil
@@ -66,6 +67,43 @@ async def test_a_site_that_nginx_refuses_leaves_the_old_one_serving(bench: Bench
     await bench.edge.set_site(Site("blog", (host, "new.test")))
     assert await bench.visitor.get("new.test") == (200, "hello")
     assert not list((bench.directory / "quarantine").iterdir())
+
+
+async def test_a_reload_by_somebody_else_is_not_taken_for_ours(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has read the old server block when ours is written, and is done when we wait for ours."""
+    host = await bench.serve("blog", await bench.apps.saying("hello"), body_size="1k")
+    master = bench.edge._nginx.master()
+    assert master is not None
+    obstacle, other = bench.directory / "sites" / "zzz.conf", bench.directory / "held"
+    idle = in_kernel(master)
+    os.mkfifo(obstacle)
+    os.link(obstacle, other)
+    master.send_signal(signal.SIGHUP)
+    await until(lambda: stays_in_another_call(master, idle))  # it waits for who writes there
+    obstacle.unlink()
+    reload = bench.edge._nginx.reload
+
+    def reload_and_let_go() -> None:
+        reload()
+        os.close(os.open(other, os.O_WRONLY))
+
+    monkeypatch.setattr(bench.edge._nginx, "reload", reload_and_let_go)
+    assert await bench.edge.set_site(Site("blog", (host,), body_size="1m"))
+    async with bench.visitor.session.post(bench.visitor.url(), data=b"x" * 10_000, headers={"Host": host}) as answer:
+        assert answer.status == 200
+
+
+def in_kernel(process: psutil.Process) -> str:
+    """The system call that it waits in."""
+    return Path(f"/proc/{process.pid}/syscall").read_text().split()[0]
+
+
+async def stays_in_another_call(process: psutil.Process, idle: str) -> bool:
+    seen = set()
+    for _ in range(20):
+        seen.add(in_kernel(process))
+        await asyncio.sleep(0.01)
+    return len(seen) == 1 and seen != {idle}
 
 
 @pytest.mark.parametrize("broken", ["}", "server { listen", 'include "/nowhere/x";', ""])
