@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from paasd.run.firewall import remove_chains
+from tests.ports import free_port
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "buildpacks"
@@ -278,12 +279,6 @@ def eventually(holds: Callable[[], Any], seconds: float = 30) -> Any:
             return answer
         time.sleep(0.05)
     raise AssertionError(f"not so within {seconds} s: {holds}")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def unix_request(path: str, method: str, url: str, body: Any = None) -> tuple[int, Any]:

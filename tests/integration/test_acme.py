@@ -18,7 +18,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.acme import ZONE, Exchange, Fault, FaultyProxy, NameServer, Pebble, at, authority, problem, slow
 from tests.apps import app as web_app
-from tests.box import Box, eventually, free_port
+from tests.box import Box, eventually
+from tests.ports import free_port
 from tests.tls import Authority, handshake, pem_of
 
 

@@ -18,7 +18,8 @@ from paasd.doctor import Finding, Level
 from paasd.doctor.engine import floors
 from paasd.doctor.host import clock
 from tests.apps import app
-from tests.box import Box, docker, eventually, free_port, labelled
+from tests.box import Box, docker, eventually, labelled
+from tests.ports import free_port
 
 pytestmark = pytest.mark.engine
 

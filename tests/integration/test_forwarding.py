@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.apps import app
-from tests.box import Box, docker, eventually, free_port
+from tests.box import Box, docker, eventually
+from tests.ports import free_port
 
 pytestmark = pytest.mark.engine
 

@@ -45,7 +45,7 @@ from paasd.route.troubles import Troubles
 from paasd.secrets import Vault
 from paasd.tls_settings import TlsSettings
 from tests.acme import ZONE, Exchange, FaultyProxy, NameServer, Pebble, at, authority, problem
-from tests.box import free_port
+from tests.ports import free_port
 from tests.tls import Authority
 
 TEMPLATES = Path(__file__).parents[2] / "nginx"

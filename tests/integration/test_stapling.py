@@ -29,8 +29,9 @@ from paasd.route.serving import Serving
 from paasd.route.stapling import StapleState, Stapling
 from paasd.secrets import Vault
 from paasd.tls_settings import TlsSettings
-from tests.box import Box, eventually, free_port
+from tests.box import Box, eventually
 from tests.ocsp import MUST_STAPLE, REVOKED, UNKNOWN, Responder, answer, named
+from tests.ports import free_port
 from tests.tls import Authority
 
 TEMPLATES = Path(__file__).parents[2] / "nginx"

@@ -16,9 +16,10 @@ from aiohttp import web
 from paasd.edge_values import Endpoint, Route, Site
 from paasd.route.access_logs import AccessLogs
 from paasd.route.error_log import cleaned
-from tests.integration.edge.conftest import Bench, free_port, until
+from tests.integration.edge.conftest import Bench, until
 from tests.integration.edge.policies import set_policy
 from tests.integration.edge.raw import exchange
+from tests.ports import free_port
 
 
 async def logged(bench: Bench, count: int, app: str = "blog") -> list[dict[str, Any]]:

@@ -25,7 +25,8 @@ from paasd.route import processes
 from paasd.route.edge import Edge
 from paasd.route.edge_tls import Served
 from paasd.route.sites import tls_addresses
-from tests.integration.edge.conftest import TEMPLATES, Bench, free_port, running_edge
+from tests.integration.edge.conftest import TEMPLATES, Bench, running_edge
+from tests.ports import free_port
 from tests.tls import Authority, Handshake, handshake
 
 _REQUEST = b"GET / HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n"
