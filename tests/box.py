@@ -188,17 +188,28 @@ class Box:
 
     def differences(self) -> list[str]:
         """What `doctor --state` sees."""
-        return list(self.api("GET", "/state")["differences"])
+        answer = self.api("GET", "/state")
+        assert "differences" in answer, answer
+        return list(answer["differences"])
 
-    def settles(self, seconds: float = 30) -> None:
-        """Wait until database, engine, edge and files agree; fails with what they disagree on."""
-        deadline, answer = time.monotonic() + seconds, None
+    def settles(self, seconds: float = 30, revive: Callable[[], object] = lambda: None) -> None:
+        """Wait until database, engine, edge and files agree, and fail with what they disagree on.
+
+        It is also what to ask where nothing should have changed: what another test left may just be being removed.
+        `revive` is called before each look, where the daemon may die.
+        """
+        deadline, seen = time.monotonic() + seconds, ["nobody looked"]
         while time.monotonic() < deadline:
-            answer = self.api("GET", "/state")
-            if answer.get("differences") == []:
+            revive()
+            try:
+                seen = self.differences()
+            except (OSError, http.client.HTTPException, AssertionError) as error:
+                seen = [f"the daemon did not say: {error!r}"]
+            if not seen:
                 return
             time.sleep(0.05)
-        raise AssertionError(f"after {seconds} s still {answer}; the daemon said\n{self.log()[-3000:]}")
+        told = "\n".join(f"  {each}" for each in seen)
+        raise AssertionError(f"after {seconds} s there is still\n{told}\nand the daemon said\n{self.log()[-3000:]}")
 
     def api(self, method: str, path: str, body: Any = None) -> Any:
         """A request to the API's own socket, as root."""

@@ -43,7 +43,7 @@ def refused(box: Box, name: str, files: dict[str, str]) -> str:
     assert box.json("apps:info", name)["release"] is None
     assert box.get(name).status == 503
     assert [c for c in box.containers() if c["Labels"]["paasd.app-name"] == name] == []
-    assert box.differences() == []
+    box.settles()
     return done.all
 
 
@@ -123,7 +123,7 @@ def test_release_task_is_streamed_and_its_failure_keeps_the_old_release(quick: B
     assert "the release task exited with status 9" in failed.all
     assert quick.get("migrates").text == "one"
     assert quick.json("deployments", "migrates")[0]["status"] == "failed"
-    assert quick.differences() == []
+    quick.settles()
 
 
 def test_failing_worker_keeps_the_old_web(quick: Box) -> None:
@@ -141,7 +141,7 @@ def test_failing_worker_keeps_the_old_web(quick: Box) -> None:
         ("web.1", "running", "live"),
         ("worker.1", "running", "live"),
     }
-    assert quick.differences() == []
+    quick.settles()
 
 
 def test_old_instance_that_ignores_sigterm_is_killed_in_time(quick: Box) -> None:
@@ -173,4 +173,4 @@ def test_app_that_crashes_later_is_shown_crashing_and_hurts_no_other(quick: Box)
     text = eventually(lambda: "crashing (last exit 5)" in (shown := quick.ssh("ps:report", "crashes").out) and shown)
     assert "RESTARTS" in text
     assert quick.ssh("apps:destroy", "crashes", "--force").status == 0
-    assert quick.differences() == []
+    quick.settles()

@@ -194,7 +194,7 @@ def test_without_https_nobody_is_sent_there(new_box: object, authority: Authorit
     box.start()
     eventually(lambda: box.get("plain", host="plain.test").status == 503)
     assert box.json("apps:info", "plain")["url"] == f"http://plain.test:{box.http_port}"
-    assert box.differences() == []
+    box.settles()
 
 
 def start_nginx(box: Box) -> None:

@@ -203,7 +203,7 @@ def test_recreate_brings_the_old_release_back_when_the_new_one_fails(box: Box, n
     assert refused.status != 0 and "Starting v1 again" in refused.all
     assert seen.most == 1
     assert box.get(name).text == "hello"
-    assert box.differences() == []
+    box.settles()
 
 
 class Visitors:
@@ -251,7 +251,7 @@ def test_a_canary_gets_its_share_and_is_promoted_by_hand(box: Box, name: str) ->
     assert push.returncode == 0, out
     assert "20 % of the requests" in out and "promoted by hand" in out
     assert {box.get(name).text for _ in range(10)} == {"second"}
-    assert box.differences() == []
+    box.settles()
 
 
 def test_a_good_canary_walks_through_its_steps_and_drops_nothing(box: Box, name: str) -> None:

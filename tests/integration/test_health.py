@@ -141,7 +141,7 @@ def test_an_unready_instance_gets_no_requests_until_it_is_ready_again(box: Box, 
         before = requests_of(box, name, first)
         assert before is None, "its endpoint is still in the route"
         # Nobody puts it back: the reconciler and doctor want what readiness says.
-        assert box.differences() == []
+        box.settles()
         assert ask(first, "/set/ready/200") == 200
         eventually(lambda: report(box, name)["web.1"]["ready"])
         eventually(lambda: requests_of(box, name, first) is not None)
@@ -230,7 +230,7 @@ def test_a_hanging_instance_is_restarted_while_the_other_serves(box: Box, name: 
     eventually(lambda: report(box, name)["web.1"]["ready"] and requests_of(box, name, first) is not None)
     assert report(box, name)["web.1"]["restarts"] == 1
     assert ask(first, "/") == 200
-    assert box.differences() == []
+    box.settles()
 
 
 def test_checks_that_ask_the_same_are_answered_by_one_request(box: Box, name: str) -> None:
