@@ -106,6 +106,18 @@ class Engine:
             return False
 
 
+@contextlib.contextmanager
+def running_engine() -> Iterator[Engine]:
+    """One with the test image, until the block ends."""
+    engine = Engine()
+    try:
+        engine.start()
+        engine.prepare()
+        yield engine
+    finally:
+        engine.remove()
+
+
 async def _import_image(engine: Engine) -> None:
     client = DockerEngine(f"unix://{engine.socket}")
     try:

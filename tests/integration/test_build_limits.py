@@ -17,7 +17,7 @@ import pytest
 from paasd.build.limits import CGROUPS, limits_of
 from paasd.config import BuildConfig
 from tests.box import Box, eventually
-from tests.engine import Engine
+from tests.engine import Engine, running_engine
 from tests.images import TEST_IMAGE
 from tests.prober import Prober
 
@@ -31,13 +31,8 @@ _LIMITS = f"memory = {_MEMORY}\npids = {_PIDS}\ncpus = 1.5\n"
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
-    engine = Engine()
-    try:
-        engine.start()
-        engine.prepare()
+    with running_engine() as engine:
         yield engine
-    finally:
-        engine.remove()
 
 
 def settings(engine: Engine, build: str, keep: str = "") -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import shutil
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import aiohttp
+import psutil
 import pytest
 from aiohttp import web
 
@@ -127,6 +130,14 @@ class Bench:
     http: HttpConfig
     visitor: Visitor
     apps: Apps
+
+    async def kill_nginx(self) -> None:
+        master = await asyncio.to_thread(self.edge._nginx.master)
+        assert master is not None
+        family = [master, *master.children()]
+        for process in family:
+            os.kill(process.pid, signal.SIGKILL)
+        await asyncio.to_thread(psutil.wait_procs, family, 5)
 
     async def in_flight_is(self, wanted: dict[str, InFlight]) -> None:
         async def is_so() -> bool:
