@@ -72,7 +72,6 @@ def test_a_follower_that_is_killed_ends_on_the_server(box: Box, chatty: bool) ->
     main += "while True: time.sleep(0.05); print('line', flush=True)\n" if chatty else ""
     assert box.push(box.repository(app(main)), name).status == 0
     assert box.ssh("logs", name).status == 0
-    time.sleep(1)
     before = eventually(lambda: steady(box))
     command = [*box.ssh_command(), "-p", str(box.ssh_port), "paasd@127.0.0.1", "logs", name, "-t"]
     followers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(5)]
