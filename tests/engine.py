@@ -107,9 +107,9 @@ class Engine:
 
 
 @contextlib.contextmanager
-def running_engine() -> Iterator[Engine]:
+def running_engine(disk: int = 0) -> Iterator[Engine]:
     """One with the test image, until the block ends."""
-    engine = Engine()
+    engine = Engine(disk)
     try:
         engine.start()
         engine.prepare()

@@ -7,6 +7,7 @@ import json
 import sqlite3
 import ssl
 import time
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -87,7 +88,7 @@ def town() -> Iterator[Town]:
 @pytest.fixture
 def app(town: Town, request: pytest.FixtureRequest) -> Iterator[str]:
     town.proxy.reset()
-    name = f"a{abs(hash(request.node.name)) % 10**8}"
+    name = f"a{zlib.crc32(request.node.name.encode())}"
     assert town.box.ssh("apps:create", name).status == 0
     yield name
     town.proxy.reset()

@@ -252,13 +252,8 @@ def test_defaults_leave_something_for_the_rest() -> None:
 
 @pytest.fixture
 def small_engine() -> Iterator[Engine]:
-    engine = Engine(disk=900 * 1024**2)
-    try:
-        engine.start()
-        engine.prepare()
+    with running_engine(disk=900 * 1024**2) as engine:
         yield engine
-    finally:
-        engine.remove()
 
 
 def test_a_build_that_fills_the_disk_is_ended_and_the_space_comes_back(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+import zlib
 from collections.abc import Iterator
 
 import pytest
@@ -26,7 +27,7 @@ def box() -> Iterator[Box]:
 
 @pytest.fixture
 def name(box: Box, request: pytest.FixtureRequest) -> Iterator[str]:
-    name = f"a{abs(hash(request.node.name)) % 10**8}"
+    name = f"a{zlib.crc32(request.node.name.encode())}"
     yield name
     box.ssh("apps:destroy", name, "--force")
 

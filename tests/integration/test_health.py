@@ -6,6 +6,7 @@ import http.client
 import http.server
 import json
 import threading
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -63,7 +64,7 @@ def box() -> Iterator[Box]:
 
 @pytest.fixture
 def name(box: Box, request: pytest.FixtureRequest) -> Iterator[str]:
-    name = f"h{abs(hash(request.node.name)) % 10**8}"
+    name = f"h{zlib.crc32(request.node.name.encode())}"
     yield name
     box.ssh("apps:destroy", name, "--force")
 
