@@ -47,4 +47,4 @@ def _is_free(number: int) -> bool:
     return True
 
 
-free_port = Ports([number for number in range(_FIRST, 65_536) if number not in ephemeral()]).free
+free_port = Ports(sorted({*range(_FIRST, 65_536)} - {*ephemeral()})).free
