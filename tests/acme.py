@@ -19,7 +19,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from tests.box import eventually, free_port
+from tests.box import eventually
+from tests.ports import free_port
 from tests.tls import Authority
 
 ZONE = "paasd.example"

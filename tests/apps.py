@@ -41,6 +41,21 @@ def app(main: str = "serve()", *, body: str = "hello", status: int = 200, **file
     }
 
 
+CRASHES_WHEN_ASKED = """
+def do_GET(self, get=Handler.do_GET):
+    if self.path == "/crash":
+        open("/tmp/crash", "w").close()
+        print("bye", flush=True)
+        os._exit(7)
+    return get(self)
+
+if os.path.exists("/tmp/crash"):
+    os._exit(7)
+Handler.do_GET = do_GET
+serve()
+"""
+"""A web process that serves until somebody asks for /crash, and then crashes at each start."""
+
 SLOW_BUILD = (
     DOCKERFILE
     + 'RUN ["python3", "-c", "import time; [(print(i, flush=True), time.sleep(0.1)) for i in range({tenths})]"]'

@@ -106,6 +106,18 @@ class Engine:
             return False
 
 
+@contextlib.contextmanager
+def running_engine(disk: int = 0) -> Iterator[Engine]:
+    """One with the test image, until the block ends."""
+    engine = Engine(disk)
+    try:
+        engine.start()
+        engine.prepare()
+        yield engine
+    finally:
+        engine.remove()
+
+
 async def _import_image(engine: Engine) -> None:
     client = DockerEngine(f"unix://{engine.socket}")
     try:

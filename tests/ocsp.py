@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import threading
 import time
 from collections.abc import Iterable
@@ -62,6 +63,16 @@ def answer(
     if sent := list(sent):
         builder = builder.certificates(sent)
     return builder.sign(key, digest or hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+
+
+def staple_shown(port: int, name: str, *options: str) -> bool:
+    """Whether openssl's client is shown a good answer in a handshake that works."""
+    command = ["openssl", "s_client", "-status", "-connect", f"127.0.0.1:{port}", "-servername", name, *options]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=20, check=False)
+    said = (done.stdout + done.stderr).decode(errors="replace")
+    assert done.returncode == 0, said
+    assert ("OCSP response: no response sent" in said) != ("Cert Status: good" in said), said
+    return "Cert Status: good" in said
 
 
 @dataclass

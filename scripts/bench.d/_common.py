@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
-from tests.box import ROOT, Answer, Box, Done, eventually, free_port
+from tests.box import ROOT, Answer, Box, Done, eventually
+from tests.ports import free_port
 
 SSHD = """Port {port}
 ListenAddress 127.0.0.1

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from _common import Box, FirstAnswer, PlainSshd, eventually, started_box
 
-from tests.box import Repository, docker, free_port
+from tests.box import Repository, docker
+from tests.ports import free_port
 
 HOOK = """#!/bin/sh
 read old new ref

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -39,7 +38,8 @@ class Faulty:
 
     def push(self, border: str, number: int, action: str) -> bool:
         """Push with a fault, and check everything. False when there were fewer calls than that."""
-        eventually(self._agrees, 60)  # the last call of all that a push makes may have met the fault before this one
+        # The last call of all that a push makes may have met the fault before this one.
+        self.box.settles(60, self._revive)
         self._met.unlink(missing_ok=True)
         self._file.write_text(f"{border} {number} {action}\n")
         old, new = self._page(), self._next()
@@ -58,23 +58,19 @@ class Faulty:
 
     def _ends_well(self, done: Done, old: str, new: str, before: int) -> None:
         """The daemon may die while it is looked at: what a push began goes on for a moment after its answer."""
-        eventually(self._agrees, 60)
+        self.box.settles(60, self._revive)
         try:
             self._settled(done, old, new, before)
         except AssertionError:
             if not self._is_dead():
                 raise
-            eventually(self._agrees, 60)
+            self.box.settles(60, self._revive)
             self._settled(done, old, new, before)
 
-    def _agrees(self) -> bool:
+    def _revive(self) -> None:
         """A daemon that died is started again, as systemd does it."""
         if self._is_dead():
             self._start()
-        try:
-            return self.box.differences() == []
-        except (OSError, http.client.HTTPException):
-            return False  # it dies at this very moment
 
     def _is_dead(self) -> bool:
         return self.box.process is None or self.box.process.poll() is not None

@@ -251,15 +251,8 @@ class Storm:
         return Target(name, repository, Prober(self._box, name, _HOLD + 10), f"{name} 0")
 
     def _settle(self) -> None:
-        def agrees() -> bool:
-            self._ensure_daemon()
-            try:
-                return self._box.differences() == []
-            except OSError:
-                return False
-
         try:
-            eventually(agrees, _SETTLE)
+            self._box.settles(_SETTLE, self._ensure_daemon)
         except AssertionError:
             self.report.orphans += self._box.differences()
 

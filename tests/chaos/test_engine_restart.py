@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.box import Box, eventually
-from tests.engine import Engine
+from tests.engine import Engine, running_engine
 from tests.images import TEST_IMAGE
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
@@ -20,13 +20,8 @@ _PROCFILE = "web: exec httpd -f -p 0.0.0.0:$PORT -h /www\nworker: exec sleep 360
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
-    engine = Engine()
-    try:
-        engine.start()
-        engine.prepare()
+    with running_engine() as engine:
         yield engine
-    finally:
-        engine.remove()
 
 
 @pytest.fixture(scope="module")

@@ -42,7 +42,8 @@ def temporary(box: Box) -> list[Path]:
 
 def assert_nothing_stays(box: Box, page: str = "before") -> None:
     """At once, without waiting for a sweep: no lock, no quarantine, no build under way, and the next push works."""
-    eventually(lambda: temporary(box) == [] and box.differences() == [] and len(box.containers()) == 1, 20)
+    eventually(lambda: temporary(box) == [] and len(box.containers()) == 1, 20)
+    box.settles(20)
     assert {b["status"] for b in box.json("builds", "lost")} <= {"succeeded", "cancelled"}
     assert box.get("lost").text == page
     assert box.push(box.repository(app(body="before")), "lost", "+main").status == 0

@@ -385,16 +385,23 @@ async def test_a_missing_command_ends_with_status_127(rig: Rig) -> None:
 async def test_events_tell_what_happens(rig: Rig) -> None:
     await rig.network()
     seen: list[DriverEvent] = []
-    spec = rig.spec()
+    spec, first = rig.spec(), rig.spec("web-2")
+    listens = asyncio.Event()
 
     async def listen() -> None:
         async for event in rig.driver.events():
-            seen.append(event)
-            if event.action == "destroy":
-                return
+            listens.set()
+            if event.instance == spec.name:
+                seen.append(event)
+                if event.action == "destroy":
+                    return
 
     listener = asyncio.create_task(listen())
-    await asyncio.sleep(0.2)
+    async with asyncio.timeout(20):
+        while not listens.is_set():
+            await rig.driver.start(first)
+            await rig.driver.stop(first.name, timeout=0)
+            await asyncio.sleep(0.05)  # the fake one lets nobody else in
     await rig.driver.start(spec)
     await rig.driver.stop(spec.name, timeout=5)
     await asyncio.wait_for(listener, 20)

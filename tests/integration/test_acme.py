@@ -7,6 +7,7 @@ import json
 import sqlite3
 import ssl
 import time
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,7 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.acme import ZONE, Exchange, Fault, FaultyProxy, NameServer, Pebble, at, authority, problem, slow
 from tests.apps import app as web_app
-from tests.box import Box, eventually, free_port
+from tests.box import Box, eventually
+from tests.ports import free_port
 from tests.tls import Authority, handshake, pem_of
 
 
@@ -86,7 +88,7 @@ def town() -> Iterator[Town]:
 @pytest.fixture
 def app(town: Town, request: pytest.FixtureRequest) -> Iterator[str]:
     town.proxy.reset()
-    name = f"a{abs(hash(request.node.name)) % 10**8}"
+    name = f"a{zlib.crc32(request.node.name.encode())}"
     assert town.box.ssh("apps:create", name).status == 0
     yield name
     town.proxy.reset()

@@ -8,14 +8,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.apps import DOCKERFILE, app
+from tests.apps import CRASHES_WHEN_ASKED, DOCKERFILE, app
 from tests.box import Box, Done, eventually
 
 pytestmark = pytest.mark.engine
 
 _SETTINGS = """
 [run]
-start_timeout = 6.0
 stop_timeout = 2
 drain = 2.0
 """
@@ -23,7 +22,7 @@ drain = 2.0
 
 @pytest.fixture(scope="module")
 def quick() -> Iterator[Box]:
-    """A box that waits only a few seconds for an app to start or stop."""
+    """A box that waits only a few seconds for an app to stop."""
     box = Box(_SETTINGS)
     try:
         yield box.start()
@@ -43,25 +42,32 @@ def refused(box: Box, name: str, files: dict[str, str]) -> str:
     assert box.json("apps:info", name)["release"] is None
     assert box.get(name).status == 503
     assert [c for c in box.containers() if c["Labels"]["paasd.app-name"] == name] == []
-    assert box.differences() == []
+    box.settles()
     return done.all
 
 
+def refused_in_time(box: Box, name: str, files: dict[str, str]) -> str:
+    """The same of an app that would never be well: only these get few seconds to start."""
+    assert box.ssh("apps:create", name).status == 0
+    assert box.ssh("deploy:set", name, "start-timeout", "3s").status == 0
+    return refused(box, name, files)
+
+
 def test_app_that_never_listens(quick: Box) -> None:
-    seen = refused(quick, "silent", app("print('thinking', flush=True)\ntime.sleep(600)"))
+    seen = refused_in_time(quick, "silent", app("print('thinking', flush=True)\ntime.sleep(600)"))
     assert "web.1 did not listen on $PORT=5000 in time" in seen
     assert "       thinking" in seen
     assert "make the web process listen on 0.0.0.0:$port" in seen.lower()
 
 
 def test_app_on_the_wrong_port(quick: Box) -> None:
-    seen = refused(quick, "wrong-port", app("serve(port=3000)"))
+    seen = refused_in_time(quick, "wrong-port", app("serve(port=3000)"))
     assert "web.1 is listening on 3000, expected $PORT=5000" in seen
     assert "environment variable PORT" in seen
 
 
 def test_app_on_loopback_only(quick: Box) -> None:
-    seen = refused(quick, "loopback", app("serve('127.0.0.1')"))
+    seen = refused_in_time(quick, "loopback", app("serve('127.0.0.1')"))
     assert "web.1 listens on port 5000, but" in seen
     assert "Bind to 0.0.0.0" in seen
 
@@ -123,7 +129,7 @@ def test_release_task_is_streamed_and_its_failure_keeps_the_old_release(quick: B
     assert "the release task exited with status 9" in failed.all
     assert quick.get("migrates").text == "one"
     assert quick.json("deployments", "migrates")[0]["status"] == "failed"
-    assert quick.differences() == []
+    quick.settles()
 
 
 def test_failing_worker_keeps_the_old_web(quick: Box) -> None:
@@ -141,7 +147,7 @@ def test_failing_worker_keeps_the_old_web(quick: Box) -> None:
         ("web.1", "running", "live"),
         ("worker.1", "running", "live"),
     }
-    assert quick.differences() == []
+    quick.settles()
 
 
 def test_old_instance_that_ignores_sigterm_is_killed_in_time(quick: Box) -> None:
@@ -157,8 +163,8 @@ def test_old_instance_that_ignores_sigterm_is_killed_in_time(quick: Box) -> None
 
 def test_app_that_crashes_later_is_shown_crashing_and_hurts_no_other(quick: Box) -> None:
     assert quick.push(quick.repository(app(body="steady")), "steady").status == 0
-    crash = "threading.Thread(target=lambda: (time.sleep(2), print('bye', flush=True), os._exit(5))).start()\nserve()"
-    assert quick.push(quick.repository(app(crash)), "crashes").status == 0
+    assert quick.push(quick.repository(app(CRASHES_WHEN_ASKED)), "crashes").status == 0
+    assert quick.get("crashes", "/crash").status != 200
     pages = []
 
     def crashing() -> bool:
@@ -170,7 +176,7 @@ def test_app_that_crashes_later_is_shown_crashing_and_hurts_no_other(quick: Box)
     assert set(pages) == {200}
     assert "bye" in quick.ssh("logs", "crashes").out
     assert any("is crashing" in line for line in eventually(quick.differences, 20))
-    text = eventually(lambda: "crashing (last exit 5)" in (shown := quick.ssh("ps:report", "crashes").out) and shown)
+    text = eventually(lambda: "crashing (last exit 7)" in (shown := quick.ssh("ps:report", "crashes").out) and shown)
     assert "RESTARTS" in text
     assert quick.ssh("apps:destroy", "crashes", "--force").status == 0
-    assert quick.differences() == []
+    quick.settles()

@@ -34,7 +34,7 @@ def refused(box: Box, repository: Repository, name: str, *wanted: str, refspec: 
     assert "Traceback" not in done.all and "its log says why" not in done.all
     assert objects(box) == before
     assert box.json("apps:info", name)["release"] is None
-    assert box.differences() == []
+    box.settles()
     return done.all
 
 

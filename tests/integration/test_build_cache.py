@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.box import Box, eventually
-from tests.engine import Engine
+from tests.engine import Engine, running_engine
 from tests.images import TEST_IMAGE
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
@@ -18,13 +18,8 @@ _MIB = 1024**2
 
 @pytest.fixture
 def engine() -> Iterator[Engine]:
-    engine = Engine()
-    try:
-        engine.start()
-        engine.prepare()
+    with running_engine() as engine:
         yield engine
-    finally:
-        engine.remove()
 
 
 def settings(engine: Engine, limit: int) -> str:

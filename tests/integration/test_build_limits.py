@@ -17,7 +17,7 @@ import pytest
 from paasd.build.limits import CGROUPS, limits_of
 from paasd.config import BuildConfig
 from tests.box import Box, eventually
-from tests.engine import Engine
+from tests.engine import Engine, running_engine
 from tests.images import TEST_IMAGE
 from tests.prober import Prober
 
@@ -31,13 +31,8 @@ _LIMITS = f"memory = {_MEMORY}\npids = {_PIDS}\ncpus = 1.5\n"
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
-    engine = Engine()
-    try:
-        engine.start()
-        engine.prepare()
+    with running_engine() as engine:
         yield engine
-    finally:
-        engine.remove()
 
 
 def settings(engine: Engine, build: str, keep: str = "") -> str:
@@ -257,13 +252,8 @@ def test_defaults_leave_something_for_the_rest() -> None:
 
 @pytest.fixture
 def small_engine() -> Iterator[Engine]:
-    engine = Engine(disk=900 * 1024**2)
-    try:
-        engine.start()
-        engine.prepare()
+    with running_engine(disk=900 * 1024**2) as engine:
         yield engine
-    finally:
-        engine.remove()
 
 
 def test_a_build_that_fills_the_disk_is_ended_and_the_space_comes_back(

@@ -20,7 +20,7 @@ from paasd.edge_values import Endpoint
 from paasd.errors import InvalidInput
 from paasd.run.firewall import Firewall
 from tests.box import Box
-from tests.engine import Engine
+from tests.engine import Engine, running_engine
 from tests.images import TEST_IMAGE
 from tests.integration.test_firewall import rules
 
@@ -29,13 +29,8 @@ Boxes = Callable[..., Box]
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
-    engine = Engine()
-    try:
-        engine.start()
-        engine.prepare()
+    with running_engine() as engine:
         yield engine
-    finally:
-        engine.remove()
 
 
 class Service:

@@ -63,7 +63,7 @@ def test_answers_are_kept_purged_and_counted(box: Box) -> None:
     odd = box.ssh("cache:purge", name, "news")
     assert odd.status == 1 and "A path begins with /" in odd.err
     assert box.get(name, f"/assets/app-{old}.js").text != file
-    assert box.differences() == []
+    box.settles()
 
     repository.commit(files(new))
     assert box.push(repository, name).status == 0

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import ssl
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.box import Box, eventually
+from tests.nginx import restart_alone
 from tests.tls import Authority, handshake
 
 GET = b"GET / HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n"
@@ -204,10 +203,9 @@ def test_nginx_serves_before_the_daemon_is_there(new_box: object, authority: Aut
     box.ssh("domains:add", "early", "early.test")
     imported(box, "early", authority, "early.test")
     box.stop()
-    box.kill_nginx()
     done = box.local("version")
     assert done.status != 0, "the daemon still runs"
-    start_nginx(box)
+    restart_alone(box)
     assert handshake(box.https_port, "early.test", trust=authority.pem)
     for path in (box.data / "edge" / "tls").glob("[0-9a-f]*.pem"):
         path.unlink()
@@ -229,22 +227,4 @@ def test_without_https_nobody_is_sent_there(new_box: object, authority: Authorit
     box.start()
     eventually(lambda: box.get("plain", host="plain.test").status == 503)
     assert box.json("apps:info", "plain")["url"] == f"http://plain.test:{box.http_port}"
-    assert box.differences() == []
-
-
-def start_nginx(box: Box) -> None:
-    edge = box.data / "edge"
-    workers = [
-        process
-        for process in psutil.process_iter()
-        if process.name() == "nginx" and any(str(edge) in file.path for file in process.open_files())
-    ]
-    for process in workers:
-        process.kill()
-    psutil.wait_procs(workers, 5)
-    (edge / "control" / "control.sock").unlink(missing_ok=True)
-    subprocess.run(
-        ["/usr/sbin/nginx", "-p", str(edge), "-e", str(edge / "logs" / "error.log"), "-c", str(edge / "nginx.conf")],
-        check=True,
-        timeout=20,
-    )
+    box.settles()

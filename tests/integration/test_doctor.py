@@ -18,7 +18,9 @@ from paasd.doctor import Finding, Level
 from paasd.doctor.engine import floors
 from paasd.doctor.host import clock
 from tests.apps import app
-from tests.box import Box, docker, eventually, free_port, labelled
+from tests.box import Box, docker, eventually, labelled
+from tests.ports import free_port
+from tests.reconciler import look_now
 
 pytestmark = pytest.mark.engine
 
@@ -214,6 +216,7 @@ def test_state_sees_strangers_until_they_are_removed(box: Box) -> None:
         return all(word in found for word in ("server block of stranger", str(half_written), f"network {box.label}-x"))
 
     eventually(seen, 30)
+    look_now(box)
     box.settles(60)
     assert not site.exists()
 

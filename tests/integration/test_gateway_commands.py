@@ -30,7 +30,7 @@ def test_settings_are_in_effect_at_once(box: Box, gated: str) -> None:
     assert box.ssh("edge:set", gated, "allow").status == 0
     assert box.get(gated).text == "hello"
     assert box.json("edge:report", gated)["allow"] == {**box.json("edge:report", gated)["allow"], "set": False}
-    assert box.differences() == []
+    box.settles()
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_a_setting_that_nginx_refuses_is_not_kept(box: Box, gated: str) -> None:
     assert ("1k" in text) is (done.status != 0), done
     assert box.get(gated).text == "hello"
     assert box.ssh("edge:set", gated, "body-size").status == 0
-    assert box.differences() == []
+    box.settles()
 
 
 def test_traffic(box: Box, gated: str) -> None:
@@ -98,7 +98,7 @@ def test_traffic_by_route(box: Box, gated: str) -> None:
     found = {each["route"]: each["requests"] for each in box.json("traffic:report", gated)["routes"]}
     assert found == {"/api": 1, "/missing": 2, "/quiet": 0}
     assert box.json("traffic:report", "gated-api")["requests"] == 1
-    assert box.differences() == []
+    box.settles()
     assert box.ssh("apps:destroy", "gated-api", "--force").status == 0
     assert box.ssh("edge:set", gated, "traffic.routes").status == 0
     assert box.json("traffic:report", gated)["routes"] == []

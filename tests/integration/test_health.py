@@ -6,6 +6,7 @@ import http.client
 import http.server
 import json
 import threading
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -63,7 +64,7 @@ def box() -> Iterator[Box]:
 
 @pytest.fixture
 def name(box: Box, request: pytest.FixtureRequest) -> Iterator[str]:
-    name = f"h{abs(hash(request.node.name)) % 10**8}"
+    name = f"h{zlib.crc32(request.node.name.encode())}"
     yield name
     box.ssh("apps:destroy", name, "--force")
 
@@ -137,11 +138,11 @@ def test_an_unready_instance_gets_no_requests_until_it_is_ready_again(box: Box, 
     with Prober(box, name) as prober:
         assert ask(first, "/set/ready/503") == 200
         eventually(lambda: not report(box, name)["web.1"]["ready"])
+        eventually(lambda: "instance.unready" in kinds(box, name))
         assert "answered 503" in event(box, name, "instance.unready")["data"]["seen"]
-        before = requests_of(box, name, first)
-        assert before is None, "its endpoint is still in the route"
+        eventually(lambda: requests_of(box, name, first) is None)
         # Nobody puts it back: the reconciler and doctor want what readiness says.
-        assert box.differences() == []
+        box.settles()
         assert ask(first, "/set/ready/200") == 200
         eventually(lambda: report(box, name)["web.1"]["ready"])
         eventually(lambda: requests_of(box, name, first) is not None)
@@ -189,7 +190,7 @@ def test_startup_wants_its_successes_in_a_row(box: Box, name: str) -> None:
     assert asked(box, name) >= 3
     text = files({"web": [{**often, "name": "slow", "wait": 60}]})["app.json"]
     repository.commit({"app.json": text})
-    assert box.ssh("deploy:set", name, "start-timeout", "8").status == 0
+    assert box.ssh("deploy:set", name, "start-timeout", "5").status == 0
     done = box.push(repository, name)
     assert done.status != 0
     assert "web.1: check slow: GET /ready passed 1 of 3 times in a row in time" in done.all, done.all
@@ -230,7 +231,7 @@ def test_a_hanging_instance_is_restarted_while_the_other_serves(box: Box, name: 
     eventually(lambda: report(box, name)["web.1"]["ready"] and requests_of(box, name, first) is not None)
     assert report(box, name)["web.1"]["restarts"] == 1
     assert ask(first, "/") == 200
-    assert box.differences() == []
+    box.settles()
 
 
 def test_checks_that_ask_the_same_are_answered_by_one_request(box: Box, name: str) -> None:
@@ -240,10 +241,11 @@ def test_checks_that_ask_the_same_are_answered_by_one_request(box: Box, name: st
     def lengths() -> list[int]:
         return [len(check["history"]) for check in report(box, name)["web.1"]["checks"] if check["type"] != "startup"]
 
-    eventually(lambda: min(lengths()) >= 5)
-    live, ready = lengths()
+    eventually(lambda: min(lengths()) >= 4)
+    sent = asked(box, name) - before
+    live, ready = lengths()  # after it was counted: checks go on meanwhile
     assert abs(live - ready) <= 1
-    assert asked(box, name) - before <= max(live, ready) + 1
+    assert sent <= max(live, ready) + 1
     ask(instances(box, name)[0], "/set/ready/503")
     eventually(lambda: "instance.unhealthy" in kinds(box, name) and "instance.unready" in kinds(box, name))
 

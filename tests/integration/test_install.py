@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.box import ROOT, Done, free_port, labelled, run
+from tests.box import ROOT, Done, labelled, run
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(540)]
 

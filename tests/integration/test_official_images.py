@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.box import Box, docker, eventually, free_port, unix_request
+from tests.box import Box, docker, eventually, unix_request
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 # No version that anybody has, so that no base image of the machine is replaced.

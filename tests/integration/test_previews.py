@@ -156,7 +156,8 @@ def test_destroying_an_app_destroys_its_previews(box: Box, repository: Repositor
     assert box.json("previews", "shop")["items"]
     ok(box, "apps:destroy", "shop", "--force")
     assert box.json("apps:list") == []
-    eventually(lambda: box.differences() == [] and box.containers() == [])
+    box.settles()
+    eventually(lambda: box.containers() == [])
 
 
 def test_names_of_previews_cannot_be_chosen(box: Box) -> None:

@@ -30,7 +30,7 @@ def push(box: Box, repository: Repository, name: str, *words: str) -> Done:
 
 def untouched(box: Box, name: str, before: Mapping[str, Any]) -> None:
     assert state(box, name) == before
-    assert box.differences() == []
+    box.settles()
 
 
 def state(box: Box, name: str) -> dict[str, Any]:

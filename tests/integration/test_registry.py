@@ -17,6 +17,7 @@ import pytest
 
 from tests.apps import app
 from tests.box import Box
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 USER, PASSWORD = "ci", f"pw-{secrets.token_hex(8)}"
@@ -73,14 +74,11 @@ class Registry:
 
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[Registry]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     import bcrypt
 
     line = f"{USER}:{bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()}\n"
     (tmp_path / "htpasswd").write_text(line)
-    registry = Registry(tmp_path, port)
+    registry = Registry(tmp_path, free_port())
     registry.start()
     try:
         yield registry

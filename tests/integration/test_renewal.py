@@ -45,7 +45,8 @@ from paasd.route.troubles import Troubles
 from paasd.secrets import Vault
 from paasd.tls_settings import TlsSettings
 from tests.acme import ZONE, Exchange, FaultyProxy, NameServer, Pebble, at, authority, problem
-from tests.box import free_port
+from tests.clock import Clock
+from tests.ports import free_port
 from tests.tls import Authority
 
 TEMPLATES = Path(__file__).parents[2] / "nginx"
@@ -62,14 +63,6 @@ def town(http_port: int) -> Iterator[tuple[NameServer, FaultyProxy]]:
         proxy = FaultyProxy(pebble)
         yield names, proxy
         proxy.close()
-
-
-@dataclass
-class Clock:
-    ahead: float = 0.0
-
-    def __call__(self) -> float:
-        return time.time() + self.ahead
 
 
 @dataclass

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
 import tempfile
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from paasd.apps import Apps
@@ -31,8 +28,11 @@ from paasd.route.serving import Serving
 from paasd.route.stapling import StapleState, Stapling
 from paasd.secrets import Vault
 from paasd.tls_settings import TlsSettings
-from tests.box import Box, eventually, free_port
-from tests.ocsp import MUST_STAPLE, REVOKED, UNKNOWN, Responder, answer, named
+from tests.box import Box, eventually
+from tests.clock import Clock
+from tests.nginx import restart_alone
+from tests.ocsp import MUST_STAPLE, REVOKED, UNKNOWN, Responder, answer, named, staple_shown
+from tests.ports import free_port
 from tests.tls import Authority
 
 TEMPLATES = Path(__file__).parents[2] / "nginx"
@@ -51,29 +51,6 @@ def responder() -> Iterator[Responder]:
     found = Responder()
     yield found
     found.close()
-
-
-def staple_shown(port: int, name: str) -> bool:
-    """Whether openssl's client is shown a good answer."""
-    done = subprocess.run(
-        ["openssl", "s_client", "-status", "-connect", f"127.0.0.1:{port}", "-servername", name],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=20,
-        check=False,
-    )
-    said = (done.stdout + done.stderr).decode(errors="replace")
-    assert done.returncode == 0, said
-    assert ("OCSP response: no response sent" in said) != ("Cert Status: good" in said), said
-    return "Cert Status: good" in said
-
-
-@dataclass
-class Clock:
-    ahead: float = 0.0
-
-    def __call__(self) -> float:
-        return time.time() + self.ahead
 
 
 @dataclass
@@ -400,7 +377,7 @@ def test_on_a_whole_box(new_box: object, middle: Authority, responder: Responder
     assert found["staple_until"] and found["staple_problem"] is None
     assert "staple until:" in box.ssh("certs:info", "shop").out
     box.stop()
-    restart_nginx(box)
+    restart_alone(box)
     assert staple_shown(box.https_port, HOST), "Nginx alone does not"
     box.start()
     responder.says(answer(leaf, middle, REVOKED))
@@ -435,23 +412,3 @@ def look_now(box: Box) -> None:
         return len(jobs) == 1 and box.ssh("jobs:retry", str(jobs[0]["id"])).status == 0
 
     eventually(asked)
-
-
-def restart_nginx(box: Box) -> None:
-    """Without the daemon."""
-    box.kill_nginx()
-    edge = box.data / "edge"
-    workers = [
-        process
-        for process in psutil.process_iter()
-        if process.name() == "nginx" and any(str(edge) in file.path for file in process.open_files())
-    ]
-    for process in workers:
-        process.kill()
-    psutil.wait_procs(workers, 5)
-    (edge / "control" / "control.sock").unlink(missing_ok=True)
-    subprocess.run(
-        ["/usr/sbin/nginx", "-p", str(edge), "-e", str(edge / "logs" / "error.log"), "-c", str(edge / "nginx.conf")],
-        check=True,
-        timeout=20,
-    )

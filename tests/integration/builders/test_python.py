@@ -190,6 +190,7 @@ def test_servers_and_frameworks_that_requirements_name(box: Box, name: str) -> N
         assert f"Hello from {'setup.py' if name == 'setup' else name.title()}" in box.get(name).text
 
 
+@pytest.mark.frameworks
 def test_streamlit_listens_where_it_should(box: Box) -> None:
     with pushed(box, repository(box, "streamlit"), "streamlit") as done:
         assert "streamlit_app.py imports Streamlit: run by it" in done.err
@@ -197,6 +198,7 @@ def test_streamlit_listens_where_it_should(box: Box) -> None:
         assert "<title>Streamlit</title>" in box.get("streamlit").text
 
 
+@pytest.mark.frameworks
 def test_gradio_listens_where_it_should(box: Box) -> None:
     with pushed(box, repository(box, "gradio"), "gradio") as done:
         assert "app.py imports Gradio: run with its address and port set" in done.err

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import shutil
-import socket
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -13,12 +14,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import aiohttp
+import psutil
 import pytest
 from aiohttp import web
 
 from paasd.config import HttpConfig
 from paasd.edge_values import Endpoint, InFlight, Route, Site
 from paasd.route.edge import Edge
+from tests.ports import free_port
 
 TEMPLATES = Path(__file__).parents[3] / "nginx"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -26,12 +29,6 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "hastened(file, slow, quick): an edge with other words in a template's place")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def until(check: Callable[[], Awaitable[bool]]) -> None:
@@ -114,8 +111,6 @@ async def running_edge(
 ) -> AsyncIterator[tuple[Edge, Path, HttpConfig]]:
     """The directory is made here because a Unix socket's path has to be short."""
     port, https_port = port or free_port(), free_port()
-    while https_port == port:
-        https_port = free_port()
     with TemporaryDirectory(prefix="edge-") as name:
         http = HttpConfig(address="127.0.0.1", port=port, https_port=https_port if https else 0)
         edge = Edge(Path(name), templates, http)
@@ -135,6 +130,14 @@ class Bench:
     http: HttpConfig
     visitor: Visitor
     apps: Apps
+
+    async def kill_nginx(self) -> None:
+        master = await asyncio.to_thread(self.edge._nginx.master)
+        assert master is not None
+        family = [master, *master.children()]
+        for process in family:
+            os.kill(process.pid, signal.SIGKILL)
+        await asyncio.to_thread(psutil.wait_procs, family, 5)
 
     async def in_flight_is(self, wanted: dict[str, InFlight]) -> None:
         async def is_so() -> bool:

@@ -16,9 +16,10 @@ from aiohttp import web
 from paasd.edge_values import Endpoint, Route, Site
 from paasd.route.access_logs import AccessLogs
 from paasd.route.error_log import cleaned
-from tests.integration.edge.conftest import Bench, free_port, until
+from tests.integration.edge.conftest import Bench, until
 from tests.integration.edge.policies import set_policy
 from tests.integration.edge.raw import exchange
+from tests.ports import free_port
 
 
 async def logged(bench: Bench, count: int, app: str = "blog") -> list[dict[str, Any]]:
@@ -179,8 +180,11 @@ def _target(fd: Path) -> str:
 
 
 async def test_logs_go_with_their_app(bench: Bench) -> None:
+    arrived, removed = asyncio.Event(), asyncio.Event()
+
     async def slow(request: web.Request) -> web.StreamResponse:
-        await asyncio.sleep(1)
+        arrived.set()
+        await removed.wait()
         return web.Response(text="hello")
 
     host = await serving(bench)
@@ -191,8 +195,9 @@ async def test_logs_go_with_their_app(bench: Bench) -> None:
     await logged(bench, 1, "other")
     await bench.edge.set_route(Route("blog", (await bench.apps.start(slow),), 2))
     late = asyncio.create_task(bench.visitor.get(host))
-    await asyncio.sleep(0.3)
+    await asyncio.wait_for(arrived.wait(), 30)
     await bench.edge.remove_site("blog")
+    removed.set()
     assert (await late)[0] == 200
     await bench.edge.counters()
     directory = bench.directory / "access"

@@ -13,8 +13,9 @@ from aiohttp import web
 from paasd.edge_values import CanaryRoute, Endpoint, Route
 from paasd.models import Secret
 from paasd.route.edge_tls import Served
-from tests.integration.edge.conftest import Bench, free_port, until
+from tests.integration.edge.conftest import Bench, until
 from tests.integration.edge.policies import set_policy
+from tests.ports import free_port
 from tests.tls import Authority, handshake
 
 WORKERS = os.cpu_count() or 1

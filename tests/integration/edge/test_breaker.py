@@ -11,8 +11,9 @@ from aiohttp import web
 
 from paasd.edge_values import Endpoint
 from paasd.gateway.breaker import BreakerState, parse_breakers
-from tests.integration.edge.conftest import Bench, free_port, until
+from tests.integration.edge.conftest import Bench, until
 from tests.integration.edge.policies import set_policy
+from tests.ports import free_port
 
 
 @dataclass

@@ -16,7 +16,8 @@ from aiohttp import web
 
 from paasd.edge_values import Route, Site
 from paasd.route.edge import Edge
-from tests.integration.edge.conftest import TEMPLATES, Bench, free_port, until
+from tests.integration.edge.conftest import TEMPLATES, Bench, until
+from tests.ports import free_port
 
 CLIENTS = "127.3.0."
 

@@ -19,8 +19,9 @@ from aiohttp import web
 
 from paasd.edge_values import Endpoint, Route, Site
 from paasd.route.edge import Edge
-from tests.integration.edge.conftest import TEMPLATES, Bench, free_port
+from tests.integration.edge.conftest import TEMPLATES, Bench
 from tests.integration.edge.policies import set_policy
+from tests.ports import free_port
 from tests.tls import Authority
 
 CHECK = {"auth.forward": "http://auth.test/check?for=blog", "auth.forward-headers": "Remote-User Remote-Groups"}

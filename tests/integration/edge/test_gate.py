@@ -13,7 +13,8 @@ from aiohttp import web
 from paasd.config import HttpConfig
 from paasd.edge_values import Route, Site
 from paasd.route.edge import Edge
-from tests.integration.edge.conftest import TEMPLATES, Bench, free_port, running_edge
+from tests.integration.edge.conftest import TEMPLATES, Bench, running_edge
+from tests.ports import free_port
 
 HERE = "127.0.0.1/32"
 

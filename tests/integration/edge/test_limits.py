@@ -19,8 +19,9 @@ from paasd.edge_values import Route, Site
 from paasd.models import Secret
 from paasd.route.edge import Edge
 from paasd.route.edge_tls import Served
-from tests.integration.edge.conftest import TEMPLATES, Bench, free_port, until
+from tests.integration.edge.conftest import TEMPLATES, Bench, until
 from tests.integration.edge.policies import set_policy
+from tests.ports import free_port
 from tests.tls import Authority
 
 

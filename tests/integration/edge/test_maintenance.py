@@ -11,9 +11,10 @@ from aiohttp import web
 
 from paasd.edge_values import Endpoint, Route, Site
 from paasd.errors import InvalidSite
-from tests.integration.edge.conftest import Bench, free_port
+from tests.integration.edge.conftest import Bench
 from tests.integration.edge.policies import set_policy
 from tests.integration.edge.raw import exchange
+from tests.ports import free_port
 
 PAGE = '<!doctype html>\n<meta charset=utf-8><title>Später</title>\n<p>"Back" at 5 \\ 日本 %s {app} </p>\n'
 

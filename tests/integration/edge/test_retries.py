@@ -11,9 +11,10 @@ import pytest
 from aiohttp import web
 
 from paasd.edge_values import Endpoint, InFlight
-from tests.integration.edge.conftest import Bench, free_port
+from tests.integration.edge.conftest import Bench
 from tests.integration.edge.policies import set_policy
 from tests.integration.edge.test_ejection import Instance
+from tests.ports import free_port
 
 ANY = pytest.mark.parametrize("status", [502, 503, 504])
 

@@ -15,7 +15,8 @@ from aiohttp import web
 
 from paasd.edge_values import Endpoint, Route
 from paasd.errors import EdgeError, InvalidInput
-from tests.integration.edge.conftest import Bench, free_port, until
+from tests.integration.edge.conftest import Bench, until
+from tests.ports import free_port
 
 
 async def keep_asking(bench: Bench, host: str, enough: asyncio.Event) -> Counter[tuple[int, str]]:

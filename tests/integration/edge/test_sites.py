@@ -18,7 +18,8 @@ from paasd.config import HttpConfig
 from paasd.edge_values import Endpoint, Redirect, Route, Site
 from paasd.errors import EdgeError, InvalidInput, InvalidSite, NotFound
 from paasd.route.edge import Edge
-from tests.integration.edge.conftest import TEMPLATES, Bench, free_port, running_edge, until
+from tests.integration.edge.conftest import TEMPLATES, Bench, running_edge, until
+from tests.ports import free_port
 
 HUGE = "9" * 19 + "g"
 """Passes the grammar of sizes; Nginx refuses the number."""

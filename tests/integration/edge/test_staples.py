@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import subprocess
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 from cryptography import x509
 
@@ -18,7 +15,7 @@ from paasd.route import pem
 from paasd.route.edge_staples import Staple
 from paasd.route.edge_tls import Served
 from tests.integration.edge.conftest import Bench, until
-from tests.ocsp import answer
+from tests.ocsp import answer, staple_shown
 from tests.tls import Authority
 
 
@@ -45,20 +42,7 @@ def staple(leaf: x509.Certificate, middle: Authority, lasts: float = 86400.0) ->
 
 
 async def shown(bench: Bench, name: str, *options: str) -> bool:
-    """Whether openssl's client is shown a good answer in a handshake that works."""
-    command = ["openssl", "s_client", "-status", "-connect", f"127.0.0.1:{bench.http.https_port}", "-servername", name]
-    done = await asyncio.to_thread(
-        subprocess.run,
-        [*command, *options],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=20,
-        check=False,
-    )
-    said = (done.stdout + done.stderr).decode(errors="replace")
-    assert done.returncode == 0, said
-    assert ("OCSP response: no response sent" in said) != ("Cert Status: good" in said), said
-    return "Cert Status: good" in said
+    return await asyncio.to_thread(staple_shown, bench.http.https_port, name, *options)
 
 
 async def curl_is_content(bench: Bench, name: str, roots: Path) -> bool:
@@ -73,15 +57,6 @@ async def curl_is_content(bench: Bench, name: str, roots: Path) -> bool:
     )
     assert done.returncode in (0, 91), done  # CURLE_SSL_INVALIDCERTSTATUS
     return done.returncode == 0
-
-
-async def kill_nginx(bench: Bench) -> None:
-    master = await asyncio.to_thread(bench.edge._nginx.master)
-    assert master is not None
-    family = [master, *master.children()]
-    for process in family:
-        os.kill(process.pid, signal.SIGKILL)
-    await asyncio.to_thread(psutil.wait_procs, family, 5)
 
 
 async def test_a_staple_is_shown_to_who_asks_with_its_certificate_alone(
@@ -118,7 +93,7 @@ async def test_never_beyond_its_time(bench: Bench, middle: Authority) -> None:
 
     await until(gone)
     assert time.time() > short.until - 1
-    await kill_nginx(bench)
+    await bench.kill_nginx()
     await bench.edge.ensure_running()
     assert not await shown(bench, name), "nor after a start of Nginx"
     await bench.edge.tls.sync([one], {})
@@ -136,7 +111,7 @@ async def test_nginx_alone_shows_what_is_whole_in_the_files(bench: Bench, middle
     await bench.edge.tls.put_staple("void", Staple(int(time.time() + 9000), b"void", revoked=True))
     files = bench.directory / "tls"
     assert {path.stat().st_mode & 0o777 for path in files.glob("*.ocsp")} == {0o600}
-    await kill_nginx(bench)
+    await bench.kill_nginx()
     (files / "lost.ocsp").unlink()
     text = (files / "short.ocsp").read_text()
     (files / "short.ocsp").write_text(text[: len(text) // 2])

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import http.client
-import os
-import signal
 import socket
 import ssl
 import subprocess
@@ -13,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import psutil
 import pytest
 from aiohttp import web
 
@@ -25,7 +22,8 @@ from paasd.route import processes
 from paasd.route.edge import Edge
 from paasd.route.edge_tls import Served
 from paasd.route.sites import tls_addresses
-from tests.integration.edge.conftest import TEMPLATES, Bench, free_port, running_edge
+from tests.integration.edge.conftest import TEMPLATES, Bench, running_edge
+from tests.ports import free_port
 from tests.tls import Authority, Handshake, handshake
 
 _REQUEST = b"GET / HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n"
@@ -268,15 +266,6 @@ async def test_http_2_and_websockets_reach_the_app_as_https(bench: Bench, author
         assert await stream.receive_str() == "https"
 
 
-async def kill_nginx(bench: Bench) -> None:
-    master = await asyncio.to_thread(bench.edge._nginx.master)
-    assert master is not None
-    family = [master, *master.children()]
-    for process in family:
-        os.kill(process.pid, signal.SIGKILL)
-    await asyncio.to_thread(psutil.wait_procs, family, 5)
-
-
 async def test_nginx_alone_serves_what_it_had_whatever_became_of_a_file(bench: Bench, authority: Authority) -> None:
     """It starts before the daemon, or is killed; files were lost, cut short or mixed up meanwhile."""
     names = ("whole", "lost", "short", "mixed")
@@ -288,7 +277,7 @@ async def test_nginx_alone_serves_what_it_had_whatever_became_of_a_file(bench: B
     for path in files.glob("*.pem"):
         assert path.stat().st_mode & 0o777 == 0o600 and files.stat().st_mode & 0o077 == 0
     before = {name: serial(await shake(bench, f"{name}.test")) for name in names}
-    await kill_nginx(bench)
+    await bench.kill_nginx()
     (files / "lost.pem").unlink()
     short = (files / "short.pem").read_text()
     (files / "short.pem").write_text(short[: len(short) // 2])
@@ -306,7 +295,7 @@ async def test_nginx_alone_serves_what_it_had_whatever_became_of_a_file(bench: B
         assert (await bench.visitor.get(f"{name}.test")) == (200, name), "plain HTTP is not touched"
     await bench.edge.tls.sync(everything, {})
     assert {name: serial(await shake(bench, f"{name}.test")) for name in names} == before
-    await kill_nginx(bench)
+    await bench.kill_nginx()
     await bench.edge.ensure_running()
     assert {name: serial(await shake(bench, f"{name}.test")) for name in names} == before
 

@@ -24,6 +24,7 @@ from paasd.models import Actor
 from paasd.push.openssh import OpenSsh
 from paasd.push.session import GitService, Session
 from paasd.push.ssh import EmbeddedSsh
+from tests.ports import free_port
 
 ALICE = Actor("org", "alice", "alice")
 BOB = Actor("org", "bob", "bob")
@@ -283,12 +284,6 @@ def work_tree(home: Path) -> Path:
     subprocess.run(["git", "add", "."], cwd=path, check=True, env=env)
     subprocess.run(["git", *author, "commit", "-qm", "first"], cwd=path, check=True, env=env)
     return path
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def eventually(condition: object, seconds: float = 20.0) -> None:

@@ -13,12 +13,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from conftest import ALICE, Client, Doors, eventually, free_port
+from conftest import ALICE, Client, Doors, eventually
 
 from paasd.config import SshConfig
 from paasd.errors import InvalidInput
 from paasd.push import bridge
 from paasd.push.openssh import OpenSsh, check_owned_by_root
+from tests.ports import free_port
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or not shutil.which("sshd", path="/usr/sbin"), reason="needs root and sshd"
