@@ -241,4 +241,4 @@ async def test_the_next_app_of_a_name_does_not_inherit_an_open_one(bench: Bench)
     async def is_let_in() -> bool:
         return (await bench.visitor.get(host))[0] == 200
 
-    await until(is_let_in)      # a worker looks ten times a second
+    await until(is_let_in)  # a worker looks ten times a second
