@@ -58,14 +58,23 @@ for milliseconds = 0, 1000 do
     quick[milliseconds] = slow_bucket(milliseconds)
 end
 
-local function add(row, status, class)
+local function class_of(status)
+    local class = floor(status / 100)
+    return class >= 1 and class <= 5 and class or 5
+end
+
+-- Of a WebSocket how long it lasted says nothing of the app.
+local function milliseconds_of(status)
+    return status ~= 101 and floor((now() - start_time()) * 1000 + 0.5) or nil
+end
+
+local function add(row, class, bytes_in, bytes_out, milliseconds)
     local sum = sums[row] or new(row)
     sum[REQUESTS] = sum[REQUESTS] + 1
     sum[CLASS + class] = sum[CLASS + class] + 1
-    sum[BYTES_IN] = sum[BYTES_IN] + tonumber(var.request_length)
-    sum[BYTES_OUT] = sum[BYTES_OUT] + tonumber(var.bytes_sent)
-    if status ~= 101 then
-        local milliseconds = floor((now() - start_time()) * 1000 + 0.5)
+    sum[BYTES_IN] = sum[BYTES_IN] + bytes_in
+    sum[BYTES_OUT] = sum[BYTES_OUT] + bytes_out
+    if milliseconds then
         local index = BUCKET + (quick[milliseconds] or slow_bucket(milliseconds))
         sum[MILLISECONDS] = sum[MILLISECONDS] + milliseconds
         sum[index] = sum[index] + 1
@@ -79,24 +88,22 @@ function M.count()
         return
     end
     local status = ngx.status
-    local class = floor(status / 100)
-    if class < 1 or class > 5 then
-        class = 5
-    end
-    add(app, status, class)
+    local class, milliseconds = class_of(status), milliseconds_of(status)
+    local bytes_in, bytes_out = tonumber(var.request_length), tonumber(var.bytes_sent)
+    add(app, class, bytes_in, bytes_out, milliseconds)
     if suffixes then
         for index = 1, #suffixes do
-            add(gate_app .. suffixes[index], status, class)
+            add(gate_app .. suffixes[index], class, bytes_in, bytes_out, milliseconds)
         end
     end
     if not endpoint then
         if route_of(app).count == 0 then
-            add(app .. "!", status, class)
+            add(app .. "!", class, bytes_in, bytes_out, milliseconds)
         end
         balancer.refused()
     else
         if endpoint.canary then
-            add(app .. "~", status, class)
+            add(app .. "~", class, bytes_in, bytes_out, milliseconds)
         end
         if endpoint.plan then
             balancer.ended(endpoint, status)

@@ -76,7 +76,7 @@ end
 local function pass(request, entry)
     local known = {
         address = request, app = entry.app, gate = entry.app, location = gate_of(entry), parts = entry.gate,
-        passed = false, key = nil, file = nil, kept = nil, on_renewal = nil, counted = nil,
+        passed = false, key = nil, file = nil, kept = nil, on_renewal = nil, cache_status = nil, counted = nil,
     }
     under_way[request] = known
     local access = known.parts.access

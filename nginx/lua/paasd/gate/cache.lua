@@ -12,7 +12,7 @@ local routes = require "paasd.routes"
 local find, format, match, max, sub = string.find, string.format, string.match, math.max, string.sub
 local concat, ipairs, tonumber, tostring, type = table.concat, ipairs, tonumber, tostring, type
 local cache_control = require("paasd.cache_control").of
-local get_method, ngx, var = ngx.req.get_method, ngx, ngx.var
+local get_method, now, ngx, var = ngx.req.get_method, ngx.now, ngx, ngx.var
 
 local LONGEST = 1024     -- bytes of a path with its query; longer ones are not kept
 local MOST_KNOWN = 10000
@@ -45,8 +45,8 @@ local LARGEST = 1e8           -- bytes; the cache is made smaller only after an 
 
 local M = {}
 
--- Keys of answers that were not kept: requests for them need not wait for one another.
-local unkept = assert(lrucache.new(10000))
+-- Addresses whose answers were not kept, until when there may be one: requests for them need not wait for one another.
+local unkept, unkept_until = assert(lrucache.new(10000)), 0
 
 local files, known = {}, 0     -- path -> whether it is a file; paths are chosen by whoever asks
 
@@ -138,17 +138,28 @@ local function age(header)
     return seconds and (not most or seconds <= most) and seconds or nil
 end
 
+-- What Nginx makes the whole key of: `$paasd_cache_key` goes before the address.
+local function address(request)
+    return concat({request.key, var.scheme, var.paasd_host, var.request_uri}, " ")
+end
+
+-- Hardly anything is, so that most requests need not put their address together.
+local function is_unkept(request)
+    return now() < unkept_until and unkept:get(address(request))
+end
+
 -- What came from the app, and is kept or not; what turns out otherwise than it was is remembered so.
 local function judge(request)
     local header = ngx.header
     request.kept = is_kept(request, header)
     if request.kept then
-        unkept:delete(request.key)
+        unkept:delete(address(request))
         return
     end
     var.paasd_unkept = "1"    -- Nginx asks for it after this
     if KEPT[ngx.status] then
-        unkept:set(request.key, true, REMEMBERED)
+        unkept:set(address(request), true, REMEMBERED)
+        unkept_until = now() + REMEMBERED
     end
 end
 
@@ -159,23 +170,41 @@ local function concerns(request)
         and var.paasd_particular == "" and room.is_there()
 end
 
+-- Function of release and purge: what keys begin with, as one string for all requests.
+local function keys_of(id)
+    local found = {}
+    return function(release, purge)
+        local keys = found[release]
+        if not keys then
+            keys = {}
+            found[release] = keys
+        end
+        local key = keys[purge]
+        if not key then
+            key = concat({id, purge, release}, " ")
+            keys[purge] = key
+        end
+        return key
+    end
+end
+
 local function access_of(settings)
+    local key_of = keys_of(settings.id)
     return function(request)
         if not concerns(request) then
             return
         end
-        local path, uri, route = var.uri, var.request_uri, routes.last_of(request.app)
-        if #uri > LONGEST then
+        local path, route = var.uri, routes.last_of(request.app)
+        if #var.request_uri > LONGEST then
             return
         end
         local file = is_file(path)
         if route.count == 0 or route.canary and not file then
             return
         end
-        local release = file and "-" or route.release or "?"
-        local key = concat({settings.id, last_purge(settings, path), release, var.scheme, var.paasd_host, uri}, " ")
+        local key = key_of(file and "-" or route.release or "?", last_purge(settings, path))
         request.key, request.file, request.on_renewal = key, file, judge
-        if unkept:get(key) then
+        if is_unkept(request) then
             return
         end
         var.paasd_cache, var.paasd_cache_key = file and "paasd_files" or "paasd_answers", key
@@ -191,6 +220,7 @@ local function headers_of(settings)
             return
         end
         local status, header = var.upstream_cache_status, ngx.header
+        request.cache_status = status
         local hit, miss = HITS[status], MISSES[status]
         header["Cache-Status"] = hit or miss or PASSED_BY
         if not hit then
@@ -209,7 +239,7 @@ end
 
 -- What the app confirmed has been asked for, too.
 local function log(request)
-    local status = var.upstream_cache_status
+    local status = request.cache_status
     local missed = status == "REVALIDATED" or MISSES[status] and request.kept
     local kind = missed and "@miss" or HITS[status] and "@hit"
     if kind then
