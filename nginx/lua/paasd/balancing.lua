@@ -16,7 +16,7 @@ local ngx = ngx
 local DECAY = 10         -- seconds in which what was seen of a latency loses its weight
 local LEAST = 0.0005     -- seconds: below it latencies are the clock's rounding
 local FAILED = 1         -- seconds that an answer 502 to 504 counts for, however quick it came
-local UNTRIED = 1e6      -- cost of an endpoint whose first answer is still awaited
+local UNTRIED = 0.5      -- seconds that a request counts for while an endpoint's first answer is awaited: fewer than FAILED
 local HALF_KEY = 256     -- bytes of a hash key that count, from its start and from its end
 
 local COOKIE = "paasd_instance"
@@ -66,7 +66,7 @@ local function cost(endpoint, time)
     end
     local state = endpoint.state
     if state.latency == 0 then
-        return endpoint.active == 0 and 0 or UNTRIED + endpoint.active
+        return endpoint.active * UNTRIED
     end
     return state.latency * exp((state.seen - time) / DECAY) * (endpoint.active + 1) / state.share
 end
