@@ -181,18 +181,13 @@ class Reconciler:
         await self._project_networks.protect()
 
     async def _routes(self) -> None:
-        """Before the sites, so that none comes up without a route. Each by itself: what is wrong with one app must not
-        be everybody's."""
+        """Before the sites, so that none comes up without a route; those that no app has go after them. Each by itself:
+        what is wrong with one app must not be everybody's."""
         present = await self._edge.routes()
         apps = await self._apps.all()
         astray = await self._astray(apps, present)
         for app in astray:
             await self._attempt(f"route of {app.name}", partial(self._route, app, present))
-        running = {row.address for row in await self._instances.all() if row.state == "live"}
-        for name in set(present) - {app.name for app in apps}:
-            # An app that was renamed is served by its old name's until the sites are in order, which drops it.
-            if not any(endpoint.address in running for endpoint in present[name].endpoints):
-                await self._app_sites.drop_route(name)
         known = {f"route of {app.name}" for app in astray}
         for name in [n for n in self._troubles if n.startswith("route of ") and n not in known]:
             del self._troubles[name]
