@@ -72,7 +72,7 @@ local function gate_of(entry)
     return var.paasd_stream ~= "" and "@gate_stream" or entry.way
 end
 
--- Have a request pass the gate of its app, whose parts may answer it themselves: then this does not return.
+-- Have a request pass the gate of its app. In the access phase parts may answer it themselves, then this does not return.
 local function pass(request, entry)
     local known = {
         address = request, app = entry.app, gate = entry.app, location = gate_of(entry), parts = entry.gate,
@@ -87,25 +87,30 @@ local function pass(request, entry)
     return known
 end
 
--- Named locations: `@answer` gives the edge's own answer, the others pass the gate.
-local function special(entry)
+-- Named locations: `@answer` gives the edge's own answer, the others are the gate's.
+local function special(request, entry)
     if not entry or entry.redirect or entry.own and var.paasd_own ~= entry.app then
         return "@answer"
     end
-    if entry.instant then
-        return pass(this_request(), entry).location
+    if entry.instant and not ngx.is_subrequest then
+        local known = under_way[request] or pass(request, entry)    -- it comes again when the app or a snippet redirects it
+        return known.location
     elseif entry.gate then
         return entry.asks and "@gate_ask" or gate_of(entry)
     end
     return ""
 end
 
+-- Nothing is kept of subrequests, as those of an administrator's `mirror`: no log phase tells of their end. They pass no
+-- gate, in whatever phase.
 local function way_of(entry)
-    if entry and entry.plain then
-        plain[this_request()] = entry
+    local request = this_request()
+    if entry and entry.plain and not ngx.is_subrequest then
+        plain[request] = entry
         return ""
     end
-    return special(entry)
+    plain[request] = nil
+    return special(request, entry)
 end
 
 -- Where a request goes before anything of its body is read; empty for most.
@@ -186,6 +191,12 @@ function M.location()
     return known and known.location or var.paasd_stream ~= "" and "@stream" or "@app"
 end
 
+-- Whether the limits of the whole box refused a request, which it meets after a gate that lets all pass: a flood is
+-- neither logged line by line nor counted by route.
+local function was_flood()
+    return ngx.status == 429 and (var.limit_req_status == "REJECTED" or var.limit_conn_status == "REJECTED")
+end
+
 -- A request has ended: its app, nil if it had none; of one that passed the gate also the app whose gate it was, and under
 -- which suffixes of that it is counted besides.
 function M.ended()
@@ -194,11 +205,13 @@ function M.ended()
     plain[request] = nil
     if known then
         under_way[request] = nil
-        local log = known.parts.log
-        if log then
-            log(known)
+        if not was_flood() then
+            local log = known.parts.log
+            if log then
+                log(known)
+            end
+            return app, known.gate, known.counted
         end
-        return app, known.gate, known.counted
     end
     return app
 end

@@ -25,7 +25,8 @@ local function is_redirected(app, host)
     return hosts and (hosts[host] or hosts["*" .. (match(host, "^[^.]+(%..+)$") or "")]) or false
 end
 
--- {app, own, clients, hsts, redirect = {status, target}, secure, gate, instant, way, grpc, asks, plain}; nil for what is no line.
+-- {app, own, clients, hsts, redirect = {status, target}, secure, gate, instant, way, grpc, asks, plain}; nil for what is
+-- no line.
 local function decode(line, host)
     local app, status, target = match(line, "^redirect (%S+) (%d+) (%S+)$")
     if app then

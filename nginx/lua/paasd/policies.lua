@@ -16,7 +16,8 @@ local GATE = {
     "rewrite", "trace", "headers", "sticky",
 }
 
--- Those that let every request pass, at once: who has no others passes before access, where Nginx makes a coroutine.
+-- Those that let every request pass, at once: who has no others passes before access, where Nginx makes a coroutine. Where
+-- these run a part cannot answer, nor wait.
 local INSTANT = {
     traffic = true, access_log = true, routes = true, cache = true, rewrite = true, trace = true, headers = true, sticky = true,
 }
@@ -104,8 +105,8 @@ local function compile(line, app)
     end
     local forward = settings.auth and settings.auth.forward
     return {
-        gate = gate, instant = gate and instant, way = way, grpc = settings.grpc, asks = forward and forward.tls, balancer = balancer_of(settings),
-        routes = routes_of(settings),
+        gate = gate, instant = gate and instant, way = way, grpc = settings.grpc, asks = forward and forward.tls,
+        balancer = balancer_of(settings), routes = routes_of(settings),
     }
 end
 
@@ -124,9 +125,9 @@ local function look(app)
     return found.policy
 end
 
--- {gate = functions by phase, instant = whether they let all pass, way = its location, grpc = whether the app speaks that, asks = whether somebody outside
--- is asked, balancer = settings by part, routes = suffixes of rows}; nil when nothing was set. What did not change since it
--- was compiled stays as it is, with the state its parts keep.
+-- {gate = functions by phase, instant = whether they let all pass, way = its location, grpc = whether the app speaks that,
+-- asks = whether somebody outside is asked, balancer = settings by part, routes = suffixes of rows}; nil when nothing was
+-- set. What did not change since it was compiled stays as it is, with the state its parts keep.
 function M.of(app)
     local policy = checked[app]
     if policy == nil then

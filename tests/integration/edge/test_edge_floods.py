@@ -68,6 +68,20 @@ async def test_the_gate_and_its_streams_are_limited_once(strict: Bench) -> None:
     assert found == [200] * 20, "each counts once, on whatever way it goes"
 
 
+async def test_a_flood_is_not_counted_by_route(strict: Bench) -> None:
+    """A gate that lets all pass is passed before the limits of the whole box."""
+    policy = json.dumps({"traffic": {"routes": ["/api"]}})
+    await strict.edge.set_site(Site("blog", ("blog.test",), policy=policy))
+    found = [(await strict.visitor.get("blog.test", "/api"))[0] for _ in range(60)]
+    assert found.count(429) > 0
+
+    async def all_are_counted() -> bool:
+        return (await strict.edge.counters())["blog"].requests == 60
+
+    await until(all_are_counted)
+    assert (await strict.edge.further_counters("blog"))["blog:/api"].requests == found.count(200)
+
+
 async def test_paasd_itself_is_not_limited(strict: Bench) -> None:
     for _ in range(50):
         assert await strict.edge.routes() is not None

@@ -173,3 +173,26 @@ async def test_a_gate_stays_shut_while_its_app_is_renamed(bench: Bench, body_siz
         await bench.edge.sync_sites([Site(names.pop(0), ("blog.test",), policy=policy, body_size=body_size)])
     await asyncio.gather(*asking)
     assert 403 in seen and 200 not in seen
+
+
+async def test_subrequests_pass_no_gate_and_leave_nothing_behind(bench: Bench) -> None:
+    """Those of an administrator's `mirror`, whose end no log phase tells of."""
+    asked: list[str] = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        asked.append(request.path)
+        return web.Response(text="hello")
+
+    closed = await said(bench, "closed", policy=addresses(deny=[HERE]))
+    host = await bench.serve("blog", await bench.apps.start(answer), snippet="mirror /copy;")
+    for _ in range(20):
+        assert await bench.visitor.get(host) == (200, "hello")
+        assert (await bench.visitor.get(closed))[0] == 403
+    assert "/copy" in asked, "an app without a gate gets them"
+    trace = json.dumps({"trace": {"flags": "01"}})
+    await bench.edge.set_site(Site("blog", (host,), snippet="mirror /copy;", policy=trace))
+    asked.clear()
+    for _ in range(20):
+        assert await bench.visitor.get(host) == (200, "hello")
+        assert (await bench.visitor.get(closed))[0] == 403
+    assert asked == ["/"] * 20

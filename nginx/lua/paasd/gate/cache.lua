@@ -16,6 +16,7 @@ local get_method, now, ngx, var = ngx.req.get_method, ngx.now, ngx, ngx.var
 
 local LONGEST = 1024     -- bytes of a path with its query; longer ones are not kept
 local MOST_KNOWN = 10000
+local MOST_KEYS = 100
 local REMEMBERED = 60    -- seconds in which an address whose answer was not kept is not asked about one by one
 
 -- What was seen -> Cache-Status (RFC 9211).
@@ -170,19 +171,19 @@ local function concerns(request)
         and var.paasd_particular == "" and room.is_there()
 end
 
--- Function of release and purge: what keys begin with, as one string for all requests.
+-- Function of release and purge: what keys begin with, as one string for all requests that do.
 local function keys_of(id)
-    local found = {}
+    local found, known = {}, 0
     return function(release, purge)
         local keys = found[release]
-        if not keys then
-            keys = {}
-            found[release] = keys
-        end
-        local key = keys[purge]
+        local key = keys and keys[purge]
         if not key then
+            if known == MOST_KEYS then
+                found, known = {}, 0
+            end
             key = concat({id, purge, release}, " ")
-            keys[purge] = key
+            found[release] = found[release] or {}
+            found[release][purge], known = key, known + 1
         end
         return key
     end
