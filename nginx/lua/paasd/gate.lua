@@ -76,6 +76,7 @@ end
 local function pass(request, entry)
     local known = {
         address = request, app = entry.app, gate = entry.app, location = gate_of(entry), parts = entry.gate,
+        -- What parts add has its room from the start: a table that grows costs as much as some parts.
         passed = false, key = nil, file = nil, kept = nil, on_renewal = nil, cache_status = nil, counted = nil,
     }
     under_way[request] = known
