@@ -6,6 +6,7 @@
 -- releases together, so those of the last one stay reachable after a deployment.
 
 local lrucache = require "resty.lrucache"
+local remembered = require "paasd.remembered"
 local room = require "paasd.room"
 local routes = require "paasd.routes"
 
@@ -49,8 +50,6 @@ local M = {}
 -- Addresses whose answers were not kept, until when there may be one: requests for them need not wait for one another.
 local unkept, unkept_until = assert(lrucache.new(10000)), 0
 
-local files, known = {}, 0     -- path -> whether it is a file; paths are chosen by whoever asks
-
 local function is_below(path, prefixes)
     for _, prefix in ipairs(prefixes) do
         if find(path, prefix, 1, true) then
@@ -80,17 +79,7 @@ local function names_file(path)
     return hash and #hash >= 8 and find(hash, "%l") and find(hash, "%u") and is_below(path, HASHED) and "code" or false
 end
 
-local function is_file(path)
-    local found = files[path]
-    if found == nil then
-        if known == MOST_KNOWN then
-            files, known = {}, 0
-        end
-        found = names_file(path)
-        files[path], known = found, known + 1
-    end
-    return found
-end
+local is_file = remembered.by_text(names_file, MOST_KNOWN)
 
 local function last_purge(settings, path)
     local version = settings.version
